@@ -1,0 +1,98 @@
+"""Every error of the house.
+
+HaganeError                     exit 1, HTTP 500
+├── UsageError                  exit 2, HTTP 400: the command was written wrong
+├── ConfigError                 hagane.yaml says something we do not understand
+│   └── LabelError              a label or clearance that is not one
+├── NotFoundError               HTTP 404: no such document, principal, model
+├── RefusedError                HTTP 403: a label, a law or a safety limit says no
+├── StateError                  HTTP 409: the project is not in a state that allows this
+│   └── IncompleteError         the index is not complete yet
+├── StorageError                HTTP 507: disk full, unreadable or damaged state
+├── AuditError                  the record could not be written, so the act did not happen
+├── SourceError                 a file cannot be read; it is set aside with this reason
+└── ModelError                  a model or its engine failed
+    └── MissingExtraError       a package of an extra is not installed
+
+Each has a `hint` (what to do next, own line), an `exit_code`, an `http_status` and `retryable`.
+Messages never carry document content.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HaganeError(Exception):
+    """Root of all errors that a user may see."""
+
+    exit_code = 1
+    http_status = 500
+    retryable = False
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(HaganeError):
+    exit_code, http_status, code = 2, 400, "usage"
+
+
+class ConfigError(HaganeError):
+    http_status, code = 400, "config"
+
+
+class LabelError(ConfigError):
+    code = "label"
+
+
+class NotFoundError(HaganeError):
+    http_status, code = 404, "not_found"
+
+
+class RefusedError(HaganeError):
+    http_status, code = 403, "refused"
+
+
+class StateError(HaganeError):
+    http_status, code = 409, "state"
+
+
+class IncompleteError(StateError):
+    code, retryable = "incomplete", True
+
+
+class StorageError(HaganeError):
+    http_status, code, retryable = 507, "storage", True
+
+
+class AuditError(HaganeError):
+    code = "audit"
+
+
+class SourceError(HaganeError):
+    """Why a file was set aside. `reason` is one stable word: damaged, encrypted, too_large, empty,
+    unsupported, hostile, timeout, memory, crashed, unreadable."""
+
+    http_status, code = 422, "source"
+
+    def __init__(self, message: str, *, reason: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
+class ModelError(HaganeError):
+    http_status, code, retryable = 502, "model", True
+
+
+class MissingExtraError(ModelError):
+    code, retryable = "missing_extra", False
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The most similar of `words`, for 'did you mean'; None when nothing is close."""
+    found = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.5)
+    return found[0] if found else None
