@@ -76,10 +76,7 @@ def line_of(tree: Any, where: Sequence[Any]) -> int:
     for key in where:
         marks = getattr(node, "lc", None)
         try:
-            if isinstance(node, Mapping):
-                line = marks.key(key)[0]
-            else:
-                line = marks.item(key)[0]
+            line = marks.key(key)[0] if isinstance(node, Mapping) else marks.item(key)[0]
             node = node[key]
         except (KeyError, IndexError, TypeError, AttributeError):
             break
@@ -101,7 +98,7 @@ def _known_keys(model: type[BaseModel], where: Sequence[Any]) -> list[str]:
 
 
 def _explain(error: Any, model: type[BaseModel], tree: Any, path: Path) -> ConfigError:
-    where = [part for part in error["loc"]]
+    where = list(error["loc"])
     dotted = ".".join(str(part) for part in where)
     line = line_of(tree, where)
     if error["type"] == "extra_forbidden":

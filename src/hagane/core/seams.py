@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from .labels import Clearance, Label
 from .types import (
-    Aside, AnswerPart, Blob, ChatRequest, Chunk, Delta, Document, Hit, Passage, Statistics,
+    AnswerPart,
+    Aside,
+    Blob,
+    ChatRequest,
+    Chunk,
+    Delta,
+    Document,
+    Hit,
+    Passage,
+    Statistics,
 )  # fmt: skip
 
 Floats = NDArray[np.float32]

