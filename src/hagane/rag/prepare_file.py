@@ -1,0 +1,134 @@
+"""What a parser process does with one file: read, clean, score, chunk, tokenise; content goes to stores.
+
+Runs in worker processes (`hagane.jobs.worker`). The answer of `handle` holds ids, counts and reasons,
+never text; the text lies in the blob and parsed stores under the returned keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hagane.core.codec import aside_to, block_to, document_to
+from hagane.core.errors import SourceError
+from hagane.core.registry import load
+from hagane.core.types import Aside, Blob, Document
+from hagane.index.words import ANALYZERS
+from hagane.ledger.blobs import FileBlobs, ParsedStore
+from hagane.prepare import chunk, clean, dedup, quality
+from hagane.sources import files
+
+CODE_VERSION = 1  # raise when the output for the same bytes and config changes (golden test)
+
+
+def fingerprint(config: Mapping[str, Any], analyzer: str) -> str:
+    """16 hex digits that change whenever a file would be prepared differently."""
+    text = json.dumps([CODE_VERSION, config, analyzer], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def version_id(source: str, path: str, sha256: str, mark: str) -> str:
+    """12 hex digits: one content of one document, prepared one way."""
+    return hashlib.sha256("\0".join((source, path, sha256, mark)).encode()).hexdigest()[:12]
+
+
+def index_text(title: str, headings: tuple[str, ...], spoken: str) -> str:
+    """What a chunk is searched by: its title and heading path before its text."""
+    return "\n".join([title, *headings, spoken])
+
+
+class Prepare:
+    """One worker's state: stores, analyzer, limits. `init` holds plain JSON values."""
+
+    def __init__(self, init: Mapping[str, Any]) -> None:
+        self.blobs = FileBlobs(Path(init["blobs"]))
+        self.parsed = ParsedStore(Path(init["parsed"]))
+        self.analyzer = load(ANALYZERS, init["analyzer"], what="analyzer")()
+        self.clean = clean.CleanConfig(**init["clean"])
+        self.quality = quality.QualityConfig(**init["quality"])
+        self.chunk = chunk.ChunkConfig(**init["chunk"])
+        self.limits = files.Limits(**init["limits"])
+        self.mark = init["mark"]
+        self.ocr = init["ocr"]
+
+    def handle(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Prepare one file. Raises: nothing for a bad file, which comes back as an aside."""
+        path, source = request["path"], request["source"]
+        try:
+            size = os.stat(request["file"]).st_size
+            if size > self.limits.max_file_bytes:
+                raise SourceError(f"{size:,} bytes", reason="too_large")
+            with open(request["file"], "rb") as stream:
+                data = stream.read()
+        except SourceError as cause:
+            return {"sha256": "", "parts": [], "asides": [aside_to(Aside("", cause.reason, str(cause)))]}
+        except OSError as cause:
+            return {"sha256": "", "parts": [], "asides": [aside_to(Aside("", "unreadable", type(cause).__name__))]}
+        sha256 = self.blobs.put(data)
+        size = len(data)
+        del data
+        blob = Blob(str(self.blobs.path(sha256)), path, size, sha256)
+        parts: list[dict[str, Any]] = []
+        asides: list[dict[str, str]] = []
+        try:
+            for item in files.read(blob, limits=self.limits, ocr=self.ocr):
+                if isinstance(item, Aside):
+                    asides.append(aside_to(item))
+                else:
+                    parts.append(self._prepare(item, source, path, sha256))
+        except SourceError as cause:
+            asides.append(aside_to(Aside("", cause.reason, str(cause))))
+        kept = []
+        for part in parts:
+            if part["n_chunks"]:
+                kept.append(part)
+            else:
+                self.parsed.delete(part["version"])
+                asides.append(aside_to(Aside(part["name"], "empty", part["why_empty"])))
+        return {"sha256": sha256, "size": size, "parts": kept, "asides": asides}
+
+    def _prepare(self, document: Document, source: str, path: str, sha256: str) -> dict[str, Any]:
+        full = f"{path}!/{document.name}" if document.name else path
+        version = version_id(source, full, sha256, self.mark)
+        kept, dropped = clean.clean(document, self.clean)
+        score = quality.score(document, kept)
+        poor = quality.is_too_poor(score, self.quality)
+        drafts = [] if poor else chunk.chunk(document, kept, self.chunk)
+        text = "\n".join(block.spoken for block in kept)
+        chunks = [
+            {
+                "ordinal": draft.ordinal,
+                "headings": list(draft.headings),
+                "blocks": [block_to(block, text=False) for block in draft.blocks],
+                "tokens": " ".join(
+                    self.analyzer.tokens(
+                        index_text(document.title, draft.headings, "\n".join(b.spoken for b in draft.blocks))
+                    )
+                ),
+            }
+            for draft in drafts
+        ]
+        if chunks:
+            entry = {"document": document_to(document), "chunks": chunks}
+            self.parsed.put(version, json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode())
+        return {
+            "name": document.name,
+            "version": version,
+            "media": document.media,
+            "title": document.title,
+            "pages": document.pages,
+            "meta": dict(document.meta),
+            "n_chars": len(document.text),
+            "n_chunks": len(chunks),
+            "why_empty": "; ".join(poor) if poor else "no text",
+            "quality": score.to_json(),
+            "dropped": [{"block": drop.block, "reason": drop.reason} for drop in dropped],
+            "signature": base64.b64encode(dedup.signature(text)).decode(),
+            "numbers": dedup.numbers_key(text),
+            "exact": dedup.exact_key(text),
+        }
