@@ -1,0 +1,291 @@
+"""The audit log: append-only JSON lines, each carrying the hash of the one before.
+
+`log.jsonl` holds the records, `head.json` the number of records, the last hash and the log's length. A
+record counts once both are on disk. A crash between the two leaves exactly one complete, fitting record
+(or a piece of one) behind the head: that is mended on the next append and noted; anything else is
+tampering, and then nothing more is recorded, so that no act happens on top of it.
+
+What it cannot see by itself: someone who rewrites both files. Keep a head elsewhere and give it to
+`verify(expect=...)`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import AuditError, StorageError
+from .blobs import sync_folder, write_whole
+from .records import now
+
+ZERO = "0" * 64
+_CONTENT = frozenset({"text", "content", "question", "answer", "quote", "prompt", "query", "title", "path", "password"})
+_LONGEST = 300  # characters of a field: ids, labels and hashes are short; content is long
+_OWN = ("seq", "time", "act", "principal", "prev", "hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the log."""
+
+    count: int = 0
+    hash: str = ZERO
+    size: int = 0  # bytes of log.jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `verify` found. `problems` are tampering or damage; `notes` are explained by a crash."""
+
+    ok: bool
+    count: int
+    head: str
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def digest(text: str) -> str:
+    """How a question or a reason stands in the log: its sha256, never its words."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class AuditLog:
+    """Writes the log; satisfies `core.seams.Auditor`. Several processes may append to one folder."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], str] = now) -> None:
+        self.folder = folder
+        self._log = folder / "log.jsonl"
+        self._head = folder / "head.json"
+        self._clock = clock
+
+    def record(self, act: str, *, principal: str, **fields: Any) -> str:
+        """Append one act; the new head. `None` fields are left out.
+        Raises: AuditError when it cannot be written or the log was tampered with: then do not act."""
+        _check_fields(fields)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                head = self._mend(self._read_head())
+                return self._append(head, act, principal, fields).hash
+        except (OSError, StorageError) as cause:
+            raise AuditError(
+                f"the audit record could not be written ({getattr(cause, 'strerror', None) or type(cause).__name__}), "
+                "so nothing was done",
+                hint="check free space and rights of .hagane/audit",
+            ) from cause
+
+    def head(self) -> Head:
+        """The recorded end of the log. Raises: AuditError when head.json is missing or damaged."""
+        return self._read_head()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _read_head(self) -> Head:
+        try:
+            data = self._head.read_bytes()
+        except FileNotFoundError:
+            if self._log.exists() and self._log.stat().st_size:
+                raise _tampered("head.json is missing") from None
+            return Head()
+        head = _parse_head(data)
+        if head is None:
+            raise _tampered("head.json is damaged")
+        return head
+
+    def _mend(self, head: Head) -> Head:
+        """Bring log and head together after a crash between them. Raises: AuditError for anything else."""
+        size = self._log.stat().st_size if self._log.exists() else 0
+        if size < head.size:
+            raise _tampered(f"the log is {head.size - size} bytes shorter than its head says")
+        if not self._last_is(head):
+            raise _tampered("the log's last record is not the one that its head names")
+        if size == head.size:
+            return head
+        with open(self._log, "rb") as log:
+            log.seek(head.size)
+            tail = log.read()
+        ahead = _one_ahead(tail, head)
+        if ahead is not None:
+            self._write_head(ahead)
+            return self._append(ahead, "audit.mended", "system", {"what": "head was one record behind"})
+        if b"\n" in tail:
+            raise _tampered("there are records behind the head")
+        with open(self._log, "r+b") as log:  # a piece of a record that was never acknowledged
+            log.truncate(head.size)
+            os.fsync(log.fileno())
+        return self._append(head, "audit.mended", "system", {"what": "an unfinished record was removed"})
+
+    def _last_is(self, head: Head) -> bool:
+        """True when the bytes before `head.size` end with the record that `head` names."""
+        if head.count == 0:
+            return True
+        with open(self._log, "rb") as log:
+            start = max(0, head.size - 65_536)
+            log.seek(start)
+            lines = log.read(head.size - start).split(b"\n")
+        record = _parse_record(lines[-2]) if len(lines) > 1 and not lines[-1] else None
+        return record is not None and record["seq"] == head.count and record["hash"] == head.hash
+
+    def _append(self, head: Head, act: str, principal: str, fields: dict[str, Any]) -> Head:
+        body = {"seq": head.count + 1, "time": self._clock(), "act": act, "principal": principal}
+        body |= {name: value for name, value in fields.items() if value is not None}
+        body["prev"] = head.hash
+        line = _line(body)
+        new = not self._log.exists()
+        if not self._head.exists():
+            self._write_head(Head())
+        with open(self._log, "ab") as log:
+            log.write(line)
+            log.flush()
+            os.fsync(log.fileno())
+        if new:
+            sync_folder(self.folder)
+        after = Head(head.count + 1, json.loads(line)["hash"], head.size + len(line))
+        self._write_head(after)
+        return after
+
+    def _write_head(self, head: Head) -> None:
+        write_whole(self._head, _head_bytes(head))
+
+
+def verify(folder: Path, *, expect: str | None = None) -> Report:
+    """Check every record of the log in `folder` against the chain, the head file and `expect`, a head
+    (64 hex digits) that was kept elsewhere: it must occur in the chain. Changes nothing."""
+    problems: list[str] = []
+    notes: list[str] = []
+    log, head_file = folder / "log.jsonl", folder / "head.json"
+    data = log.read_bytes() if log.exists() else b""
+    head = _parse_head(head_file.read_bytes()) if head_file.exists() else None
+    if head is None:
+        if head_file.exists():
+            problems.append("head.json is damaged")
+        elif data:
+            problems.append("head.json is missing")
+        head = Head()
+    chain, places, rest, problem = _walk(data)
+    if problem:
+        problems.append(problem)
+    count = len(chain)
+    if not problem:
+        problems += _compare(head, chain, places, rest)
+        if not problems and count == head.count + 1:
+            notes.append("the head is one record behind: interrupted write, mended by the next record")
+        if not problems and rest:
+            notes.append("an unfinished record at the end: interrupted write, removed by the next record")
+    if expect is not None and expect != ZERO and expect.lower() not in chain:
+        problems.append("the expected head is not in the log: records were cut or rewritten")
+    return Report(not problems, count, chain[-1] if chain else ZERO, tuple(problems), tuple(notes))
+
+
+def _walk(data: bytes) -> tuple[list[str], list[int], bytes, str | None]:
+    """Hashes and end offsets of the fitting records, the unfinished rest, and the first problem."""
+    chain: list[str] = []
+    places: list[int] = []
+    previous, at = ZERO, 0
+    while (end := data.find(b"\n", at)) >= 0:
+        record = _parse_record(data[at:end])
+        n = len(chain) + 1
+        if record is None:
+            return chain, places, b"", f"record {n}: changed or damaged"
+        if record["prev"] != previous or record["seq"] != n:
+            return chain, places, b"", f"record {n}: does not follow the one before (dropped, swapped or inserted)"
+        previous = record["hash"]
+        chain.append(previous)
+        at = end + 1
+        places.append(at)
+    return chain, places, data[at:], None
+
+
+def _compare(head: Head, chain: list[str], places: list[int], rest: bytes) -> list[str]:
+    count = len(chain)
+    if count < head.count:
+        return [f"{head.count - count} records were cut from the end"]
+    if count > head.count + 1 or (count == head.count + 1 and rest):
+        return [f"{count - head.count} records stand behind the head"]
+    there = chain[head.count - 1] if head.count else ZERO
+    size = places[head.count - 1] if head.count else 0
+    if there != head.hash or size != head.size:
+        return ["head.json does not fit the log"]
+    return []
+
+
+def _line(body: dict[str, Any]) -> bytes:
+    """The record's one spelling: its body with the hash of that body at the end."""
+    spelled = _spell(body)
+    return _spell({**body, "hash": hashlib.sha256(spelled).hexdigest()}) + b"\n"
+
+
+def _spell(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _parse_record(line: bytes) -> dict[str, Any] | None:
+    """The record, if `line` is exactly how it would be written; None otherwise."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not all(name in record for name in _OWN):
+        return None
+    body = {name: value for name, value in record.items() if name != "hash"}
+    try:
+        return record if _line(body) == line + b"\n" else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _one_ahead(tail: bytes, head: Head) -> Head | None:
+    """The head behind `tail`, if that is exactly one complete record that follows `head`."""
+    if tail.count(b"\n") != 1 or not tail.endswith(b"\n"):
+        return None
+    record = _parse_record(tail[:-1])
+    if record is None or record["prev"] != head.hash or record["seq"] != head.count + 1:
+        return None
+    return Head(head.count + 1, record["hash"], head.size + len(tail))
+
+
+def _head_bytes(head: Head) -> bytes:
+    body = {"count": head.count, "hash": head.hash, "size": head.size}
+    return _spell({**body, "check": hashlib.sha256(_spell(body)).hexdigest()}) + b"\n"
+
+
+def _parse_head(data: bytes) -> Head | None:
+    try:
+        body = json.loads(data)
+        head = Head(body["count"], body["hash"], body["size"])
+        return head if _head_bytes(head) == data else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if name in _CONTENT or name in _OWN:
+            raise AuditError(f"an audit record has no field {name!r}", hint="ids, counts and hashes only")
+        if len(_spell({name: value})) > _LONGEST + len(name) and not _is_ids(value):
+            raise AuditError(f"audit field {name!r} is too long to be an id", hint="ids, counts and hashes only")
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) and len(item) <= 80 for item in value)
+
+
+def _tampered(what: str) -> AuditError:
+    return AuditError(
+        f"the audit log was changed: {what}",
+        hint="hagane audit verify says where; nothing is recorded until it is restored",
+    )

@@ -1,0 +1,52 @@
+"""What sync saw last of each source: one row per file, so that the next sync knows what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import select
+
+from . import db
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file as it was prepared. `stamp` and `mark` unchanged: nothing to do."""
+
+    source: str
+    path: str
+    document: str  # id of the file as a document; kept when the file is renamed
+    stamp: str
+    sha256: str
+    mark: str
+
+
+class Files:
+    """The rows of `files`. For ingestion only."""
+
+    def __init__(self, database: db.Database) -> None:
+        self._db = database
+
+    def every(self, source: str) -> dict[str, Seen]:
+        """The files of `source` by path."""
+        with self._db.reading() as connection:
+            rows = connection.execute(select(db.files).where(db.files.c.source == source)).mappings()
+            return {row["path"]: Seen(**row) for row in rows}
+
+    def sources(self) -> list[str]:
+        """Names of all sources that have files here."""
+        with self._db.reading() as connection:
+            return sorted(connection.execute(select(db.files.c.source).distinct()).scalars())
+
+    def put(self, rows: Iterable[Seen]) -> None:
+        """Remember files, in one durable commit."""
+        with self._db.writing() as connection:
+            db.upsert(connection, db.files, [asdict(row) for row in rows])
+
+    def forget(self, source: str, paths: Sequence[str]) -> None:
+        """Forget files, in one durable commit."""
+        f = db.files.c
+        with self._db.writing() as connection:
+            for batch in db.batches(list(paths)):
+                connection.execute(db.files.delete().where(f.source == source, f.path.in_(batch)))

@@ -1,0 +1,81 @@
+"""The ledger of a project: what is there, what happened, who may. One object that opens it all.
+
+ledger = Ledger.open(folder)          # folder of hagane.yaml; state lies in folder/.hagane
+with ledger.only_writer():
+    ledger.documents.put(drafts, keep=3)
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import select
+
+from . import db
+from .audit import AuditLog
+from .blobs import FileBlobs, KeyedStore
+from .documents import Documents
+from .files import Files
+from .lineage import Lineage
+from .lock import only_writer
+from .marks import Marks
+from .steps import Steps
+
+
+class Ledger:
+    """`documents`, `marks` (labels), `steps`, `lineage`, `blobs`, `parsed`, `audit`. Thread-safe."""
+
+    def __init__(self, state: Path, database: db.Database) -> None:
+        self.state = state
+        self._db = database
+        self.audit = AuditLog(state / "audit")
+        self.blobs = FileBlobs(state / "blobs")
+        self.parsed = KeyedStore(state / "parsed")
+        outputs = KeyedStore(state / "steps")
+        self.documents = Documents(database, self.blobs, self.parsed, outputs)
+        self.marks = Marks(database, self.audit)
+        self.steps = Steps(database, outputs)
+        self.files = Files(database)
+        self.lineage = Lineage(database)
+
+    @classmethod
+    def open(cls, folder: Path) -> Ledger:
+        """Open or create the ledger in `folder`/.hagane, migrating an older schema.
+        Raises: StorageError (full, damaged, locked, no rights); StateError (written by a newer hagane)."""
+        state = folder / ".hagane"
+        return cls(state, db.Database.open(state / "ledger.db"))
+
+    def only_writer(self) -> AbstractContextManager[None]:
+        """The project-wide writer lock. Raises: StateError "another sync is running (pid ...)"."""
+        return only_writer(self.state / "lock")
+
+    def purge(self) -> None:
+        """Leave no byte of deleted rows in the ledger's files. Once after deletions, not per document.
+        Raises: StateError while another process still reads the old state."""
+        self._db.purge()
+
+    def fact(self, name: str, default: Any = None) -> Any:
+        """A small remembered JSON value of the project (index fingerprint, operating point, ...)."""
+        with self._db.reading() as connection:
+            query = select(db.facts.c.value).where(db.facts.c.name == name)
+            row = connection.execute(query).first()
+        return default if row is None else row.value
+
+    def remember(self, **facts: Any) -> None:
+        """Write facts in one durable commit."""
+        with self._db.writing() as connection:
+            db.upsert(connection, db.facts, [{"name": name, "value": value} for name, value in facts.items()])
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
