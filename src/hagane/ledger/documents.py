@@ -108,7 +108,7 @@ class Documents:
         with self._db.reading() as connection:
             allowed = readable(connection, db.documents, clearance)
             rows = connection.execute(select(c.state, func.count()).where(allowed).group_by(c.state)).all()
-        return {"in": 0, "aside": 0, "duplicate": 0} | {state: n for state, n in rows}
+        return {"in": 0, "aside": 0, "duplicate": 0} | dict(tuple(row) for row in rows)
 
     # --- reading everything: ingestion only
 
@@ -328,7 +328,7 @@ def _write_versions(
     for batch in db.batches(ids):
         connection.execute(update(db.versions).where(v.document.in_(batch)).values(current=False))
         query = select(v.document, func.max(v.seq)).where(v.document.in_(batch)).group_by(v.document)
-        seqs |= {document: seq for document, seq in connection.execute(query)}
+        seqs |= dict(connection.execute(query).tuples().all())
     at = now()
     made = [_version_row(row, seq=seqs.get(row["id"], 0) + 1, at=at) for row in changed if row["version"]]
     db.upsert(connection, db.versions, made)
