@@ -1,0 +1,68 @@
+"""Proof that something is gone from a LanceDB folder: every version of every table is read again.
+
+Lance compresses and keeps deleted rows in old versions, in data files beside living rows, and in index
+files; searching the files' bytes alone proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pyarrow as pa
+
+from .payload import text_of
+
+
+def traces(folder: Path, text: str) -> list[str]:
+    """Places that still hold `text` (or may: data files beside deleted rows); [] when there are none."""
+    found: list[str] = []
+    for path in sorted(folder.glob("*.lance")):
+        found += _versions(folder, path.stem, text)
+        found += [f"{path.stem}: deleted rows lie in a data file of {f.name}" for f in (path / "_deletions").glob("*")]
+        found += _orphans(folder, path)
+    found += _frequencies(folder / "frequencies.arrow", text)
+    found += _raw(folder, text)
+    return found
+
+
+def _versions(folder: Path, name: str, text: str) -> Iterator[str]:
+    table = lancedb.connect(str(folder)).open_table(name)
+    for version in [int(entry["version"]) for entry in table.list_versions()]:
+        table.checkout(version)
+        for batch in table.search().to_arrow().to_batches(max_chunksize=5_000):
+            columns = [column for column in batch.schema.names if column != "vector"]
+            for row in batch.select(columns).to_pylist():
+                if _holds(row, text):
+                    yield f"{name} version {version}: chunk {row['id']}"
+
+
+def _holds(row: dict[str, Any], text: str) -> bool:
+    fields = [str(value) for key, value in row.items() if key != "payload"]
+    if "payload" in row:
+        fields.append(text_of(row["payload"]))
+    return any(text in field for field in fields)
+
+
+def _orphans(folder: Path, path: Path) -> Iterator[str]:
+    """Older versions that were not cleaned away leave their manifests."""
+    manifests = list((path / "_versions").glob("*.manifest"))
+    if len(manifests) > 1:
+        yield f"{path.stem}: {len(manifests)} versions are kept"
+
+
+def _frequencies(path: Path, text: str) -> Iterator[str]:
+    if path.is_file():
+        with pa.OSFile(str(path)) as file:
+            terms = pa.ipc.open_file(file).read_all()["term"].to_pylist()
+        if text in terms:
+            yield f"{path.name}: as a term"
+
+
+def _raw(folder: Path, text: str) -> Iterator[str]:
+    needle = text.encode()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and needle in file.read_bytes():
+            yield f"{file.relative_to(folder)}: as bytes"
