@@ -69,9 +69,20 @@ def count(request: Request) -> Iterator[Request]:
                 mark.write("closed")
 
 
-def factory(*, word: str) -> Callable[[Request], Request]:
-    return lambda request: {"word": word, **request}
+def factory(init: Request) -> Callable[[Request], Request]:
+    return lambda request: {"word": init["word"], **request}
 
 
-def broken_factory() -> None:
+class Counter:
+    """State that lives as long as the process."""
+
+    def __init__(self, init: Request) -> None:
+        self.n = init["from"]
+
+    def handle(self, request: Request) -> Request:
+        self.n += 1
+        return {"n": self.n}
+
+
+def broken_factory(init: Request) -> None:
     raise MissingExtraError("engine 'x' needs the package 'y'", hint="pip install 'hagane[z]'")

@@ -65,7 +65,8 @@ class _Failed(Exception):
 class Worker:
     """One child process that answers one request at a time; started at the first one, again after a failure.
 
-    `target` is "module:function". `init`: the function is a factory, called once with these values.
+    `target` is "module:function". `init`: the target is a factory, called once in the child
+    with this mapping, and gives an object with a method `handle(request)` or a function.
     `time_s`: how long a result, or the next item of a stream, may take. `memory_bytes`: resident bytes.
     `threads`: what native libraries of the child may use. `env`: variables beyond a short list of harmless ones.
     """

@@ -1,8 +1,9 @@
 """The child's side: `python -m hagane.jobs.worker module:function`, frames on stdin and stdout.
 
 The first frame says how to live (limits, niceness, init); then each request calls the function. With
-`init`, the function is a factory that is called once and gives the function for the requests. A function
-that gives an iterator streams its items; between two items it sees whether the parent wants no more.
+`init`, the target is a factory: called once with `init`, it gives an object with a method `handle`, or a
+function, for the requests. What gives an iterator streams its items (between two items it sees whether the
+parent wants no more, and closes the iterator); anything else gives a dict.
 
 The process dies with its parent, however that ends: it holds the reading end of a pipe of which the parent
 has the only writing end, and asked the kernel for SIGKILL when that one closes. (PR_SET_PDEATHSIG would
@@ -85,7 +86,10 @@ def _limit(how: dict[str, Any]) -> None:
 def _load(target: str, init: dict[str, Any] | None) -> Handler:
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
-    return function if init is None else function(**init)
+    if init is None:
+        return function
+    made = function(init)
+    return getattr(made, "handle", made)
 
 
 def _serve(handler: Handler, number: int, body: dict[str, Any], requests: int, replies: int) -> None:

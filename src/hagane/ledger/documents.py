@@ -121,6 +121,21 @@ class Documents:
         """The documents of `source` by path, whatever their label. For ingestion only."""
         return {record.path: record for record in self.every_unfiltered(source=source)}
 
+    def every_of(self, ids: Sequence[str]) -> dict[str, Record]:
+        """The documents of `ids` by id, whatever their label. For ingestion only."""
+        found: dict[str, Record] = {}
+        with self._db.reading() as connection:
+            for batch in db.batches(list(ids)):
+                found |= {record.id: record for record in _records(connection, db.documents.c.id.in_(batch))}
+        return found
+
+    def every_in_files(self, files: Sequence[str]) -> list[Record]:
+        """The documents that the files with these ids became: themselves and all their parts, whatever
+        their label. For ingestion only."""
+        with self._db.reading() as connection:
+            ids = _with_parts(connection, files)
+            return [r for batch in db.batches(ids) for r in _records(connection, db.documents.c.id.in_(batch))]
+
     def every_by_sha256(self, sha256s: Sequence[str], *, source: str | None = None) -> dict[str, list[Record]]:
         """Documents by content, whatever their label: renames and exact duplicates. For ingestion only."""
         found: dict[str, list[Record]] = {}

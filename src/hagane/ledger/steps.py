@@ -1,13 +1,15 @@
 """Work as recorded steps: equal steps are reused, an interrupted one leaves nothing and is done again.
 
 A step's id is the sha256 of its name, its code version, its config and the ids of its inputs. The code
-version is an integer on the function; golden tests fail when an output changes without it.
+version is an integer on the function; golden tests fail when an output changes without it. An input may
+be the sha256 of bytes: it counts for the id, but is no edge, since bytes have no label (documents have).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -22,6 +24,7 @@ from .records import now
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 SMALL_BYTES = 16_384  # larger outputs go to a file of their own: the ledger stays small and quick to purge
 
@@ -140,4 +143,8 @@ def _write(connection: Connection, steps: Sequence[Done]) -> None:
             }
         )
     db.insert_new(connection, db.steps, rows)
-    link(connection, [(done.id, done.inputs) for done in steps])
+    inputs = {id for done in steps for id in done.inputs}
+    digests = {id for id in inputs if _SHA256.fullmatch(id)}
+    for batch in db.batches(sorted(digests)):
+        digests -= set(connection.execute(select(db.steps.c.id).where(db.steps.c.id.in_(batch))).scalars())
+    link(connection, [(done.id, [id for id in done.inputs if id not in digests]) for done in steps])
