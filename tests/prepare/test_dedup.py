@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hagane.core.labels import Label
-from hagane.prepare.dedup import DedupConfig, Item, cluster, content_key, numbers_key, signature, similarity
+from hagane.core.types import Block, Document, Place
+from hagane.prepare.dedup import DedupConfig, Item, cluster, content_key, keys, numbers_key, signature, similarity
 
 RULE = "".join(
     f"第{n}条 {who}は、{what}をするときは、あらかじめ所属長の承認を受けなければならない。"
@@ -47,6 +48,42 @@ def test_versions_with_another_number_or_negation_both_stay() -> None:
         text = RULE + "附則は第十条に準ずる。"
         assert old in text
         assert kept([item("old", text), item("new", text.replace(old, new, 1))]) == {}
+
+
+def document(title: str, *paragraphs: str, heading: str = "総則") -> Document:
+    blocks = [Block("heading", heading, Place()), *(Block("paragraph", text, Place()) for text in paragraphs)]
+    return Document("", "text/markdown", title, "", tuple(blocks), meta={"title": title})
+
+
+def test_same_words_under_another_title_or_heading_are_another_document() -> None:
+    """Templates: the text is the same, the title says whose it is."""
+    made = [
+        document("旅費規程", RULE),
+        document("旅費規程", RULE),
+        document("出張規程", RULE),
+        document("旅費規程", RULE, heading="附則"),
+    ]
+    found = [keys(d, d.blocks) for d in made]
+    items = [
+        Item(f"{n}", k.content, Label.parse("public"), f"{n}", k.signature, k.numbers) for n, k in enumerate(found)
+    ]
+    assert {copy: merged.kept for copy, merged in cluster(items, DedupConfig()).items()} == {"1": "0"}
+
+
+def test_a_system_of_another_name_is_another_text() -> None:
+    assert (
+        numbers_key("経費はKINTONEで申請する")
+        == numbers_key("経費は ｋｉｎｔｏｎｅ から申請する")
+        != numbers_key("経費はSAPで申請する")
+    )
+
+
+def test_widths_and_case_do_not_make_another_content() -> None:
+    assert (
+        content_key("第１０条　ＡＢＣ（ただし）")
+        == content_key("第10条 abc(ただし)")
+        != content_key("第11条 abc(ただし)")
+    )
 
 
 def test_a_copy_is_merged_only_into_what_its_readers_may_see() -> None:

@@ -62,7 +62,7 @@ def clean(document: Document, config: CleanConfig) -> tuple[list[Block], list[Dr
 
 
 def _reason(block: Block, media: str, config: CleanConfig) -> Reason | None:
-    if not _HAS_WORD.search(block.text) and not _HAS_WORD.search(block.spoken):
+    if not _HAS_WORD.search(block.text) and (block.reading is None or not _HAS_WORD.search(block.reading)):
         return "empty"
     if block.kind == "header" and config.headers:
         return "header"
@@ -89,7 +89,7 @@ def _boilerplate(block: Block, media: str) -> Reason | None:
         return "shortcode"
     if "<!--" in text and _COMMENT.fullmatch(text):
         return "comment"
-    if len(text) > 300 or block.kind in ("row", "table", "code", "meta"):
+    if len(text) > (300 if media == "text/html" else 40) or block.kind in ("row", "table", "code", "meta"):
         return None
     key = squeeze(unicodedata.normalize("NFKC", text)).lower().strip("▲△↑▴^<>«»‹›→←[]()|・*")
     phrases, banner_words, banner_acts = _lists()

@@ -1,8 +1,8 @@
 """Copies of a document: exact ones by hash, near ones by MinHash; each points straight to the one kept.
 
 A copy is merged only into a document whose label flows to its own (whoever may see the copy may see the
-kept one), and never into one with other numbers or negations: an old and a new version of a rule differ
-in one of them, and both must stay.
+kept one). A near copy also holds the same headings, numbers, Latin words, bounds and negations: an old and
+a new version of a rule, or two forms of one template, differ in one of them, and both must stay.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from pydantic import Field
 from hagane.core.config import Config
 from hagane.core.labels import Label
 from hagane.core.text import squeeze
+from hagane.core.types import Block, Document
 
 N_PERMUTATIONS = 128
 _N_SHINGLE = 5  # characters
@@ -33,7 +35,9 @@ class DedupConfig(Config):
     """Which copies are searched once only."""
 
     exact: bool = Field(True, description="Merge documents of the same text, white space and character widths aside")
-    near: bool = Field(True, description="Merge near-duplicates that hold the same numbers and negations")
+    near: bool = Field(
+        True, description="Merge near-duplicates of the same headings, numbers, Latin words and negations"
+    )
     threshold: float = Field(
         0.95, gt=0.3, le=1, description="Least share of common 5-character pieces of a near-duplicate, 0 to 1"
     )
@@ -111,27 +115,77 @@ def _near(item: Item, by_band: dict[tuple[int, bytes], list[Item]], bands: int, 
 # --- keys ---------------------------------------------------------------------------------------
 
 
-def _normal(text: str) -> str:
-    return squeeze(unicodedata.normalize("NFKC", text)).lower()
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What `cluster` compares of a document."""
+
+    content: str
+    signature: bytes
+    numbers: str
+
+
+def keys(document: Document, blocks: Sequence[Block]) -> Keys:
+    """The keys of a document by its searched blocks, its declared title and its headings."""
+    declared = document.meta.get("title", "")
+    text = "\n".join([declared, *(block.spoken for block in blocks)])
+    codes = _folded(text)
+    names = [declared, *(block.spoken for block in blocks if block.kind in ("title", "heading"))]
+    solid = codes[codes != _BLANK]
+    return Keys(_hash(solid), _signature(solid), _facts(codes, names))
 
 
 def content_key(text: str) -> str:
     """Equal for texts that differ only in white space, case and character widths."""
-    return hashlib.sha256(_normal(text).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-_FACTS = re.compile(
-    r"\d+(?:[.,:/]\d+)*|[〇一二三四五六七八九十百千万億兆]+"
-    r"|ません|ない|なく|なかっ|ぬ|ず|不可|不要|禁止|無効|除く|除き|廃止|以上|以下|未満|超え|以内|以前|以後|以降"
-    r"|\bnot?\b|n't|\bnever\b|\bexcept\b|\bunless\b|\bwithout\b"
-)
+    codes = _folded(text)
+    return _hash(codes[codes != _BLANK])
 
 
 def numbers_key(text: str) -> str:
-    """The multiset of numbers, dates, bounds and negations of a text, as a hash."""
-    facts = Counter(_FACTS.findall(unicodedata.normalize("NFKC", text).lower()))
-    listed = "\n".join(f"{fact}\t{n}" for fact, n in sorted(facts.items()))
-    return hashlib.sha256(listed.encode()).hexdigest()
+    """A hash of the numbers, Latin words, bounds and negations of a text, with their counts."""
+    return _facts(_folded(text), ())
+
+
+_BLANK = 0x20
+_KANJI_NUMBER = re.compile("[〇一二三四五六七八九十百千万億兆]+")
+_LATIN = re.compile(r"[0-9a-z]+(?:[.,:/'][0-9a-z]+)*")
+
+
+@cache
+def _fold_table() -> NDArray[np.uint32]:
+    """NFKC and lower case for the characters of the basic plane that stay one character; blanks to one blank."""
+    table = np.arange(0x10000, dtype=np.uint32)
+    for code in range(0x10000):
+        folded = unicodedata.normalize("NFKC", chr(code)).lower()
+        if chr(code).isspace() or folded.isspace():
+            table[code] = _BLANK
+        elif len(folded) == 1:
+            table[code] = ord(folded)
+    return table
+
+
+def _folded(text: str) -> NDArray[np.uint32]:
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    return np.where(codes < 0x10000, _fold_table()[np.minimum(codes, 0xFFFF)], codes).astype(np.uint32)
+
+
+def _hash(codes: NDArray[np.uint32]) -> str:
+    return hashlib.sha256(codes.astype("<u4").tobytes()).hexdigest()
+
+
+@cache
+def _bounds() -> tuple[str, ...]:
+    table = files("hagane.prepare").joinpath("bounds.txt").read_text(encoding="utf-8")
+    return tuple(line for line in table.splitlines() if line and not line.startswith("#"))
+
+
+def _facts(codes: NDArray[np.uint32], names: Sequence[str]) -> str:
+    text = codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    found = Counter(_LATIN.findall(text))
+    found.update(_KANJI_NUMBER.findall(text))
+    found.update({word: n for word in _bounds() if (n := text.count(word))})
+    found.update(f"#{squeeze(name)}" for name in names)
+    listed = "\n".join(f"{fact}\t{n}" for fact, n in sorted(found.items()))
+    return hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # --- MinHash ------------------------------------------------------------------------------------
@@ -149,10 +203,14 @@ def signature(text: str) -> bytes:
 
     Source: Broder, On the resemblance and containment of documents, 1997.
     """
-    key = _normal(text)
-    if not key:
+    codes = _folded(text)
+    return _signature(codes[codes != _BLANK])
+
+
+def _signature(codes: NDArray[np.uint32]) -> bytes:
+    if not len(codes):
         return b""
-    pieces = _shingles(key)
+    pieces = _shingles(codes)
     factors, shifts = _permutations()
     least = np.full(N_PERMUTATIONS, 0xFFFFFFFF, dtype=np.uint32)
     for start in range(0, len(pieces), 1024):  # 128 x 1024 x 4 bytes stay in the cache
@@ -162,9 +220,9 @@ def signature(text: str) -> bytes:
     return least.astype("<u4").tobytes()
 
 
-def _shingles(key: str) -> NDArray[np.uint32]:
+def _shingles(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """A mixed hash of every run of 5 characters; of a shorter text, of the whole."""
-    codes = np.frombuffer(key.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    codes = codes.astype(np.uint64)
     width = min(_N_SHINGLE, len(codes))
     n = len(codes) - width + 1
     hashed = np.zeros(n, dtype=np.uint64)
