@@ -28,6 +28,7 @@ from .records import now
 ZERO = "0" * 64
 _CONTENT = frozenset({"text", "content", "question", "answer", "quote", "prompt", "query", "title", "path", "password"})
 _LONGEST = 300  # characters of a field: ids, labels and hashes are short; content is long
+_LONGEST_LINE = 60_000  # bytes; `_last_is` reads the last 64 KiB
 _OWN = ("seq", "time", "act", "principal", "prev", "hash")
 
 
@@ -74,7 +75,7 @@ class AuditLog:
             with self._alone():
                 head = self._mend(self._read_head())
                 return self._append(head, act, principal, fields).hash
-        except (OSError, StorageError) as cause:
+        except (OSError, StorageError, ValueError, TypeError) as cause:
             raise AuditError(
                 f"the audit record could not be written ({getattr(cause, 'strerror', None) or type(cause).__name__}), "
                 "so nothing was done",
@@ -145,6 +146,8 @@ class AuditLog:
         body |= {name: value for name, value in fields.items() if value is not None}
         body["prev"] = head.hash
         line = _line(body)
+        if len(line) > _LONGEST_LINE:
+            raise AuditError(f"an audit record of {len(line)} bytes is too long", hint="count or hash long lists")
         new = not self._log.exists()
         if not self._head.exists():
             self._write_head(Head())
@@ -167,11 +170,10 @@ def verify(folder: Path, *, expect: str | None = None) -> Report:
     (64 hex digits) that was kept elsewhere: it must occur in the chain. Changes nothing."""
     problems: list[str] = []
     notes: list[str] = []
-    log, head_file = folder / "log.jsonl", folder / "head.json"
-    data = log.read_bytes() if log.exists() else b""
-    head = _parse_head(head_file.read_bytes()) if head_file.exists() else None
+    data, head_data = _read_both(folder)
+    head = _parse_head(head_data) if head_data is not None else None
     if head is None:
-        if head_file.exists():
+        if head_data is not None:
             problems.append("head.json is damaged")
         elif data:
             problems.append("head.json is missing")
@@ -189,6 +191,19 @@ def verify(folder: Path, *, expect: str | None = None) -> Report:
     if expect is not None and expect != ZERO and expect.lower() not in chain:
         problems.append("the expected head is not in the log: records were cut or rewritten")
     return Report(not problems, count, chain[-1] if chain else ZERO, tuple(problems), tuple(notes))
+
+
+def _read_both(folder: Path) -> tuple[bytes, bytes | None]:
+    """Log and head as of one moment: no record is appended meanwhile."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            lock = stack.enter_context(open(folder / "lock", "rb"))
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        log, head = folder / "log.jsonl", folder / "head.json"
+        try:
+            return log.read_bytes() if log.exists() else b"", head.read_bytes() if head.exists() else None
+        except OSError as cause:
+            raise AuditError(f"the audit log cannot be read: {cause.strerror}") from cause
 
 
 def _walk(data: bytes) -> tuple[list[str], list[int], bytes, str | None]:

@@ -115,7 +115,8 @@ class Documents:
     def every_unfiltered(self, *, source: str | None = None, state: State | None = None) -> Iterator[Record]:
         """All documents whatever their label. For ingestion only; never for anything that a person sees."""
         with self._db.reading() as connection:
-            yield from _records(connection, *_narrow(state, source))
+            records = _records(connection, *_narrow(state, source))
+        yield from records  # outside: an open snapshot would keep deleted rows alive
 
     def every_by_path(self, source: str) -> dict[str, Record]:
         """The documents of `source` by path, whatever their label. For ingestion only."""
@@ -343,7 +344,7 @@ def _write_versions(
     for batch in db.batches(ids):
         connection.execute(update(db.versions).where(v.document.in_(batch)).values(current=False))
         query = select(v.document, func.max(v.seq)).where(v.document.in_(batch)).group_by(v.document)
-        seqs |= dict(connection.execute(query).tuples().all())
+        seqs |= {row[0]: row[1] for row in connection.execute(query)}
     at = now()
     made = [_version_row(row, seq=seqs.get(row["id"], 0) + 1, at=at) for row in changed if row["version"]]
     db.upsert(connection, db.versions, made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from . import db
 
@@ -50,3 +50,13 @@ class Files:
         with self._db.writing() as connection:
             for batch in db.batches(list(paths)):
                 connection.execute(db.files.delete().where(f.source == source, f.path.in_(batch)))
+
+    def documents(self, files: Sequence[str]) -> list[str]:
+        """Ids of the documents that these files became: themselves and their parts."""
+        d = db.documents.c
+        found: list[str] = []
+        with self._db.reading() as connection:
+            for batch in db.batches(list(files)):
+                query = select(d.id).where(or_(d.id.in_(batch), d.parent.in_(batch)))
+                found += connection.execute(query).scalars()
+        return found
