@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -126,6 +126,7 @@ class LanceIndex:
         self._lock = threading.RLock()
         self._tables: dict[str, Any] = {}
         self._resident: Resident | None = None
+        self._known: tuple[int, set[str]] | None = None  # (version of words, its chunk ids)
         self._frequencies: Frequencies | None = None
         self._labels: dict[str, tuple[int, dict[str, int]]] = {}
         with _storage("be opened"):
@@ -192,15 +193,32 @@ class LanceIndex:
         rows = pa.table(columns, schema=WORDS)
         with _storage("take in chunks"), self._lock:
             words = self._create("words", WORDS)
-            known = self._rows_of("words", ["id", "document", "label"], "id", columns["id"])
-            if not known.num_rows:
+            if not self._known_ids(words).isdisjoint(latest):
+                self._replace(words, rows, chunks)
+            else:
                 words.add(rows)
-                return
-            before = dict(zip(known["id"].to_pylist(), known["label"].to_pylist(), strict=True))
-            moved = [c for c in chunks if c.id in before and before[c.id] != str(c.label)]
-            self._shift_vectors({c.id: join(Label.parse(before[c.id]), c.label) for c in moved})
-            self._upsert(words, rows)
-            self._shift_vectors({c.id: c.label for c in moved})
+            self._remember(words, latest)
+
+    def _replace(self, words: Any, rows: pa.Table, chunks: Sequence[Chunk]) -> None:
+        """Chunks of which some are there already; a vector's label follows its chunk's, as in `relabel_many`."""
+        known = self._rows_of("words", ["id", "label"], "id", [chunk.id for chunk in chunks])
+        before = dict(zip(known["id"].to_pylist(), known["label"].to_pylist(), strict=True))
+        moved = [c for c in chunks if c.id in before and before[c.id] != str(c.label)]
+        self._shift_vectors({c.id: join(Label.parse(before[c.id]), c.label) for c in moved})
+        self._upsert(words, rows)
+        self._shift_vectors({c.id: c.label for c in moved})
+
+    def _known_ids(self, words: Any) -> set[str]:
+        """Ids of all chunks, kept from write to write while nobody else writes."""
+        version = words.version
+        if self._known is None or self._known[0] != version:
+            self._known = (version, set(self._rows("words", ["id"])["id"].to_pylist()))
+        return self._known[1]
+
+    def _remember(self, words: Any, ids: Iterable[str]) -> None:
+        if self._known is not None:
+            self._known[1].update(ids)
+            self._known = (words.version, self._known[1])
 
     @staticmethod
     def _upsert(table: Any, rows: pa.Table) -> None:
@@ -496,15 +514,14 @@ class LanceIndex:
 
 
 def _query(terms: Mapping[str, float]) -> MatchQuery | BooleanQuery | None:
-    """BM25 over weighted terms: one match per distinct weight, their scores added."""
-    groups: dict[float, list[str]] = {}
-    for term, weight in terms.items():
-        if weight > 0 and term:
-            groups.setdefault(weight, []).append(term)
-    matches = [MatchQuery(" ".join(own), "tokens", boost=weight) for weight, own in groups.items()]
-    if len(matches) < 2:
-        return matches[0] if matches else None
-    return BooleanQuery([(Occur.SHOULD, match) for match in matches])
+    """BM25 over weighted terms. Equal weights are one match; else each term is a match of its own, their scores
+    added (one match per distinct weight, of several terms each, takes twice as long)."""
+    wanted = {term: weight for term, weight in terms.items() if weight > 0 and term}
+    if not wanted:
+        return None
+    if len(set(wanted.values())) == 1:
+        return MatchQuery(" ".join(wanted), "tokens", boost=next(iter(wanted.values())))
+    return BooleanQuery([(Occur.SHOULD, MatchQuery(term, "tokens", boost=b)) for term, b in wanted.items()])
 
 
 def _hits(found: pa.Table, scores: Sequence[float], clearance: Clearance) -> list[Hit]:
