@@ -1,10 +1,12 @@
-"""What all tests share: the optional corpora beside the checkout."""
+"""What all tests share: the optional corpora beside the checkout, and no socket beyond loopback."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import loopback_only
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,3 +19,15 @@ def shared() -> Path:
     if not (path / "data").is_dir():
         pytest.skip(f"needs the real corpora in {path}; set HAGANE_SHARED")
     return path
+
+
+_REFUSED: list[str] = []
+loopback_only.install(_REFUSED.append)
+
+
+@pytest.fixture(autouse=True)
+def refused() -> Iterator[list[str]]:
+    """Attempts to leave this machine; each was refused where it happened, and fails the test even if swallowed."""
+    _REFUSED.clear()
+    yield _REFUSED
+    assert _REFUSED == []
