@@ -10,7 +10,10 @@ import base64
 import hashlib
 import json
 import os
+import tempfile
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ from hagane.core.errors import SourceError
 from hagane.core.registry import load
 from hagane.core.types import Aside, Blob, Document
 from hagane.index.words import ANALYZERS
-from hagane.ledger.blobs import FileBlobs, ParsedStore
+from hagane.ledger.blobs import FileBlobs, KeyedStore
+from hagane.ledger.records import document_id, version_id
 from hagane.prepare import chunk, clean, dedup, quality
 from hagane.sources import files
 
@@ -32,9 +36,9 @@ def fingerprint(config: Mapping[str, Any], analyzer: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def version_id(source: str, path: str, sha256: str, mark: str) -> str:
-    """12 hex digits: one content of one document, prepared one way."""
-    return hashlib.sha256("\0".join((source, path, sha256, mark)).encode()).hexdigest()[:12]
+def part_id(file_document: str, name: str) -> str:
+    """The document id of a part (`name` "" is the file itself), stable when the file is renamed."""
+    return document_id(file_document, name) if name else file_document
 
 
 def index_text(title: str, headings: tuple[str, ...], spoken: str) -> str:
@@ -42,23 +46,32 @@ def index_text(title: str, headings: tuple[str, ...], spoken: str) -> str:
     return "\n".join([title, *headings, spoken])
 
 
+def _with_ocr() -> dict[str, Any]:
+    from hagane.sources.ocr import ImageParser, OcrEngine
+    from hagane.sources.pdf import PdfParser
+
+    engine = OcrEngine()
+    return {"pdf": PdfParser(ocr=engine), "image": ImageParser(ocr=engine)}
+
+
 class Prepare:
     """One worker's state: stores, analyzer, limits. `init` holds plain JSON values."""
 
     def __init__(self, init: Mapping[str, Any]) -> None:
         self.blobs = FileBlobs(Path(init["blobs"]))
-        self.parsed = ParsedStore(Path(init["parsed"]))
+        self.parsed = KeyedStore(Path(init["parsed"]))
         self.analyzer = load(ANALYZERS, init["analyzer"], what="analyzer")()
         self.clean = clean.CleanConfig(**init["clean"])
         self.quality = quality.QualityConfig(**init["quality"])
         self.chunk = chunk.ChunkConfig(**init["chunk"])
         self.limits = files.Limits(**init["limits"])
         self.mark = init["mark"]
-        self.ocr = init["ocr"]
+        self.parsers = _with_ocr() if init["ocr"] else {}
+        tempfile.tempdir = init["temporary"]  # unpacked parts lie under .hagane and are swept after a crash
 
     def handle(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Prepare one file. Raises: nothing for a bad file, which comes back as an aside."""
-        path, source = request["path"], request["source"]
+        path = request["path"]
         try:
             size = os.stat(request["file"]).st_size
             if size > self.limits.max_file_bytes:
@@ -72,15 +85,15 @@ class Prepare:
         sha256 = self.blobs.put(data)
         size = len(data)
         del data
-        blob = Blob(str(self.blobs.path(sha256)), path, size, sha256)
+        blob = Blob(str(self.blobs.file(sha256)), path, size, sha256)
         parts: list[dict[str, Any]] = []
         asides: list[dict[str, str]] = []
         try:
-            for item in files.read(blob, limits=self.limits, ocr=self.ocr):
+            for item in files.read(blob, limits=self.limits, parsers=self.parsers):
                 if isinstance(item, Aside):
                     asides.append(aside_to(item))
                 else:
-                    parts.append(self._prepare(item, source, path, sha256))
+                    parts.append(self._prepare(item, request["document"], sha256))
         except SourceError as cause:
             asides.append(aside_to(Aside("", cause.reason, str(cause))))
         kept = []
@@ -92,13 +105,12 @@ class Prepare:
                 asides.append(aside_to(Aside(part["name"], "empty", part["why_empty"])))
         return {"sha256": sha256, "size": size, "parts": kept, "asides": asides}
 
-    def _prepare(self, document: Document, source: str, path: str, sha256: str) -> dict[str, Any]:
-        full = f"{path}!/{document.name}" if document.name else path
-        version = version_id(source, full, sha256, self.mark)
+    def _prepare(self, document: Document, file_document: str, sha256: str) -> dict[str, Any]:
+        version = version_id(part_id(file_document, document.name), sha256, self.mark)
         kept, dropped = clean.clean(document, self.clean)
         score = quality.score(document, kept)
-        poor = quality.is_too_poor(score, self.quality)
-        drafts = [] if poor else chunk.chunk(document, kept, self.chunk)
+        enough = score.is_enough(self.quality)
+        drafts = chunk.chunk(document, kept, self.chunk) if enough else []
         text = "\n".join(block.spoken for block in kept)
         chunks = [
             {
@@ -114,7 +126,8 @@ class Prepare:
             for draft in drafts
         ]
         if chunks:
-            entry = {"document": document_to(document), "chunks": chunks}
+            left_out = [[drop.index, drop.reason] for drop in dropped]
+            entry = {"document": document_to(document), "chunks": chunks, "dropped": left_out}
             self.parsed.put(version, json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode())
         return {
             "name": document.name,
@@ -125,10 +138,10 @@ class Prepare:
             "meta": dict(document.meta),
             "n_chars": len(document.text),
             "n_chunks": len(chunks),
-            "why_empty": "; ".join(poor) if poor else "no text",
-            "quality": score.to_json(),
-            "dropped": [{"block": drop.block, "reason": drop.reason} for drop in dropped],
+            "why_empty": "no text" if enough else "too poor: " + ", ".join(score.reasons),
+            "quality": asdict(score),
+            "dropped": dict(Counter(drop.reason for drop in dropped)),
             "signature": base64.b64encode(dedup.signature(text)).decode(),
             "numbers": dedup.numbers_key(text),
-            "exact": dedup.exact_key(text),
+            "content": dedup.content_key(text),
         }

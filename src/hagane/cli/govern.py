@@ -1,0 +1,76 @@
+"""hagane label, hagane audit: who may see what, and what happened."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hagane.core.errors import UsageError
+
+from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
+
+audit = typer.Typer(help="The record of what happened.", no_args_is_help=True)
+
+
+def label(
+    doc: Annotated[str, typer.Argument(metavar="DOC|approve|list", help="Id, path or path ending; or `approve`, or `list`.")],
+    to: Annotated[str | None, typer.Argument(metavar="LABEL|ID", help="LEVEL or LEVEL:c1+c2; or a request's id.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why. Needed for every change.")] = None,
+    project: ProjectDir = HERE,
+    as_: As = None,
+    json: Json = False,
+) -> None:
+    """Change a document's label. Raising applies at once; lowering waits for a second principal.
+
+    hagane label DOC LABEL --reason TEXT | hagane label approve ID --as OTHER | hagane label list
+    """
+    from hagane.project import documents
+
+    with open_project(project) as opened:
+        by = opened.principal(as_)
+        if doc == "list" and to is None:
+            waiting = documents.requests(opened, by=by)
+            if json:
+                print_json({"requests": waiting})
+            for row in () if json else waiting:
+                print(f"{row['id']}  {row['document'] or row['source']}  {row['before']} -> {row['to']}  by {row['requester']}: {row['reason']}")
+            return
+        if to is None:
+            raise UsageError("a LABEL is missing", hint="hagane label DOC LABEL --reason TEXT")
+        if doc == "approve":
+            done = documents.approve(opened, to, by=by)
+            print_json(done) if json else print(f"{done['before']} -> {done['after']} ({len(done['documents'])} documents)")
+            return
+        if reason is None:
+            raise UsageError("a change of label needs a reason", hint='--reason "..."')
+        done = documents.relabel(opened, doc, to, by=by, reason=reason)
+    if json:
+        print_json(done)
+    elif done["request"]:
+        print(done["request"])
+        say(f"{done['path']} keeps {done['before']}; lowering to {done['to']} waits for another principal:")
+        say(f"  hagane label approve {done['request']} --as NAME")
+    else:
+        print(f"{done['before']} -> {done['after']}")
+
+
+@audit.command()
+def verify(
+    expect: Annotated[str | None, typer.Option("--expect", metavar="HEAD", help="A head kept elsewhere.")] = None,
+    project: ProjectDir = HERE,
+    json: Json = False,
+) -> None:
+    """Check that no record was changed, dropped, swapped or cut. Exit 1 when one was."""
+    from hagane.project.audit import verify as check
+
+    with open_project(project) as opened:
+        report = check(opened, expect=expect)
+    if json:
+        print_json(report)
+    else:
+        print(f"{'good' if report['ok'] else 'NOT GOOD'}: {report['count']:,} records, head {report['head']}")
+        for line in (*report["problems"], *report["notes"]):
+            say(f"  {line}")
+    if not report["ok"]:
+        raise typer.Exit(1)

@@ -1,0 +1,271 @@
+"""Verbs about documents: init, add, sync, docs, show, label."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hagane.core.codec import document_from
+from hagane.core.config import read_yaml, yaml
+from hagane.core.errors import ConfigError, NotFoundError, RefusedError, UsageError
+from hagane.core.labels import Label
+from hagane.core.types import Document, Principal
+from hagane.rag.changes import Source
+from hagane.rag.ingest import Emit, Ingest, Report, Settings
+from hagane.rag.prepare_file import fingerprint
+from hagane.rag.scan import document_path
+
+from .config import FILE, SourceConfig
+from .wire import Project, cores
+
+SAMPLE = """\
+# Hagane project. Every key, its default and its meaning: docs/reference/config.md
+version: 1
+labels:
+  default: internal        # public < internal < confidential < restricted
+  compartments: []         # names such as hr, board; a label is LEVEL or LEVEL:c1+c2
+sources: []                # hagane add PATH writes here
+principals:
+  owner: {clearance: "restricted:*"}
+  staff: {clearance: internal}
+"""
+
+
+def init(folder: Path) -> Path:
+    """Make `folder` a project. It may hold files already. Raises: ConfigError where a project stands."""
+    file = folder / FILE
+    if file.exists():
+        raise ConfigError(f"{file} exists already", hint="this is a project: hagane add PATH, hagane sync")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(SAMPLE, encoding="utf-8")
+    except OSError as cause:
+        raise ConfigError(f"{folder}: {cause.strerror}", hint="choose a folder that you may write to") from cause
+    return file
+
+
+def add(project: Project, paths: Sequence[Path], *, label: str | None = None, name: str | None = None) -> list[str]:
+    """Write `paths` as sources into hagane.yaml (comments kept); their names. The same path again changes
+    nothing but its label, if another is given. Raises: UsageError, LabelError, ConfigError."""
+    if name and len(paths) > 1:
+        raise UsageError("--name fits one PATH only", hint="add the paths one by one")
+    wanted = str(project.label(label)) if label else None
+    file = project.folder / FILE
+    tree = read_yaml(file)
+    sources = tree.get("sources")
+    if sources is None:
+        tree["sources"] = sources = []
+    names, changed = [], False
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist", hint="write a file or folder that exists")
+        inside = document_path(path.absolute().resolve(), project.folder)
+        roots = {project.source_root(source.path).resolve(): at for at, source in enumerate(project.config.sources)}
+        at = roots.get(path.resolve())
+        if at is not None:
+            names.append(project.config.sources[at].name)
+            if wanted and wanted != project.config.label_of(project.config.sources[at]):
+                sources[at]["label"] = wanted
+                changed = True
+            continue
+        entry = {"name": _free_name(name or _name_of(path), [*(s["name"] for s in sources)], given=bool(name)),
+                 "path": inside + ("/" if path.is_dir() else "")}  # fmt: skip
+        if wanted:
+            entry["label"] = wanted
+        sources.append(entry)
+        names.append(entry["name"])
+        changed = True
+    if changed:
+        _write_yaml(tree, file)
+        project.reload()
+    return names
+
+
+def _name_of(path: Path) -> str:
+    stem = path.resolve().name or "files"
+    return "".join(c if c.isalnum() or c in " ._-" else "-" for c in stem).strip(" .-") or "files"
+
+
+def _free_name(wanted: str, taken: Sequence[str], *, given: bool) -> str:
+    if wanted not in taken:
+        return wanted
+    if given:
+        raise UsageError(f"a source named {wanted!r} exists already", hint="choose another --name")
+    return next(name for n in range(2, len(taken) + 3) if (name := f"{wanted}-{n}") not in taken)
+
+
+def _write_yaml(tree: Any, file: Path) -> None:
+    if tree["sources"] and getattr(tree["sources"], "fa", None) is not None:
+        tree["sources"].fa.set_block_style()
+    new = file.with_name(f".{FILE}.new")
+    try:
+        with open(new, "w", encoding="utf-8") as out:
+            yaml().dump(tree, out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(new, file)
+    except OSError as cause:
+        new.unlink(missing_ok=True)
+        raise ConfigError(f"{file} cannot be written: {cause.strerror}", hint="check space and rights") from cause
+
+
+def sources_of(project: Project) -> list[Source]:
+    """The sources of hagane.yaml, resolved."""
+    return [_source(project, source) for source in project.config.sources]
+
+
+def _source(project: Project, source: SourceConfig) -> Source:
+    label = Label.parse(project.config.label_of(source))
+    root = project.source_root(source.path)
+    return Source(source.name, root, project.folder, label, source.include, source.exclude)
+
+
+def settings_of(project: Project) -> Settings:
+    """What sync needs of hagane.yaml."""
+    config = project.config
+    how = {
+        "clean": config.clean.model_dump(),
+        "quality": config.quality.model_dump(),
+        "chunk": config.chunk.model_dump(),
+        "limits": {"max_file_bytes": config.parse.max_file_mb * 1_000_000},
+        "ocr": config.parse.ocr,
+    }
+    worker = how | {
+        "analyzer": config.index.analyzer,
+        "blobs": str(project.state / "blobs"),
+        "parsed": str(project.state / "parsed"),
+        "temporary": str(project.state / "temporary"),
+        "mark": fingerprint(how, config.index.analyzer),
+    }
+    return Settings(
+        mark=worker["mark"],
+        worker=worker,
+        dedup=config.dedup,
+        workers=config.parse.workers or cores(),
+        time_s=config.parse.time_s,
+        ocr_time_s=config.parse.ocr_time_s,
+        memory_bytes=config.parse.memory_mb * 1_000_000,
+        ocr=config.parse.ocr,
+        keep_versions=config.versions.keep,
+        max_lost=config.sync.max_lost,
+        max_lost_share=config.sync.max_lost_share,
+    )
+
+
+def sync(project: Project, *, by: Principal, yes: bool = False, words_only: bool = False, emit: Emit) -> Report:
+    """Bring search up to date with the sources: words first, then vectors unless `words_only`.
+
+    Interrupted at any moment, the next sync goes on. Raises: StateError (another sync runs),
+    StorageError, AuditError.
+    """
+    with project.ledger.only_writer():
+        _sweep_temporary(project)
+        ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=emit)
+        report = ingest.run(sources_of(project), by=by, yes=yes)
+        if not words_only and not report.complete:
+            _embed(project, ingest)
+        emit({"event": "done"})
+    return report
+
+
+def _embed(project: Project, ingest: Ingest) -> None:
+    embedder = project.embedder
+    if embedder is None:
+        return
+    if project.embedder_changed():
+        project.index.forget_vectors()
+    project.ledger.remember(embedder=embedder.fingerprint)
+    ingest.embed(embedder)
+
+
+def _sweep_temporary(project: Project) -> None:
+    """Parts that a killed parser left unpacked."""
+    folder = project.state / "temporary"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def docs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
+    """All documents that `by` may see, by path: what is in, what was set aside and why."""
+    project.require_synced()
+    return [
+        {
+            "id": r.id, "path": r.path, "source": r.source, "state": r.state, "label": str(r.label), "title": r.title,
+            "media": r.media, "version": r.version, "pages": r.pages, "characters": r.n_chars, "chunks": r.n_chunks,
+            "reason": r.reason, "detail": r.detail, "duplicate_of": r.duplicate_of, "size": r.size,
+            "quality": r.quality.get("score"), "left_out": r.quality.get("dropped", {}), "changed_at": r.changed_at,
+        }
+        for r in project.ledger.documents.list(clearance=by.clearance)
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A document version as `show` gives it."""
+
+    record: Any
+    version: Any
+    document: Document
+    dropped: dict[int, str]  # block -> why it is not searched
+    versions: list[Any]
+
+
+def show(project: Project, doc: str, *, by: Principal, version: str | None = None) -> Shown:
+    """A document as it was read: the current version, or the one of an old citation.
+    Raises: NotFoundError, also for what `by` may not see; RefusedError when it was set aside."""
+    project.require_synced()
+    documents = project.ledger.documents
+    record = documents.find(doc, clearance=by.clearance)
+    project.ledger.audit.record("read", principal=by.name, document=record.id, version=version or record.version)
+    wanted = version or record.version
+    if not wanted:
+        raise RefusedError(f"{record.path} was set aside: {record.reason or 'a container'} {record.detail}".rstrip(),
+                           hint="hagane docs lists its parts and reasons")  # fmt: skip
+    chosen = documents.version(wanted, clearance=by.clearance)
+    if chosen.document != record.id:
+        raise NotFoundError(f"{record.path} has no version {wanted!r}")
+    entry = json.loads(project.ledger.parsed.get(wanted))
+    dropped = {index: reason for index, reason in entry.get("dropped", [])}
+    return Shown(record, chosen, document_from(entry["document"]), dropped, documents.versions(record.id, clearance=by.clearance))
+
+
+def relabel(project: Project, doc: str, label: str, *, by: Principal, reason: str) -> dict[str, Any]:
+    """Give a document a label. Raising applies at once; lowering waits for `approve` by someone else."""
+    project.require_synced()
+    to = project.label(label)
+    with project.ledger.only_writer():
+        record = project.ledger.documents.find(doc, clearance=by.clearance)
+        change = project.ledger.marks.label(record.id, to, by=by, reason=reason)
+        settle(project)
+    request = change.request.id if change.request else None
+    return {"document": record.id, "path": record.path, "before": str(change.before), "after": str(change.after),
+            "to": str(to), "request": request}  # fmt: skip
+
+
+def approve(project: Project, request: str, *, by: Principal) -> dict[str, Any]:
+    """Approve a lowering that another principal asked for."""
+    project.require_synced()
+    with project.ledger.only_writer():
+        change = project.ledger.marks.approve(request, by=by)
+        settle(project)
+    return {"request": request, "before": str(change.before), "after": str(change.after), "documents": list(change.documents)}
+
+
+def requests(project: Project, *, by: Principal) -> list[dict[str, Any]]:
+    """Lowerings that wait for approval."""
+    project.require_synced()
+    rows = project.ledger.marks.open_requests(by=by)
+    return [asdict(row) | {"before": str(row.before), "to": str(row.to)} for row in rows]
+
+
+def settle(project: Project) -> None:
+    """Tell the index the labels that it does not know yet."""
+    waiting = project.ledger.marks.unsettled()
+    for document, label in waiting:
+        project.index.relabel(document, label)
+    project.ledger.marks.settled(waiting)

@@ -1,0 +1,132 @@
+"""hagane.yaml to wired objects: the only place that knows every room.
+
+    with Project.open(Path("my-llm")) as project:
+        answer = ask(project, "有給休暇は何日?", by=project.principal("staff"))
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hagane.core.errors import ConfigError, StateError
+from hagane.core.labels import Label
+from hagane.core.registry import load as load_backend
+from hagane.core.types import Principal
+from hagane.index.words import ANALYZERS
+
+from .config import FILE, STATE, ProjectConfig, load
+
+STORES = {"lance": "hagane.index.lance:LanceIndex"}
+EMBEDDERS = {
+    "e5-small": "hagane.models.e5:E5Small",
+    "e5-static": "hagane.models.static:StaticE5",
+    "openai": "hagane.models.openai_embed:OpenAIEmbedder",
+    "hf": "hagane.models.hf_embed:HfEmbedder",
+    "fake": "hagane.models.fake:HashEmbedder",
+}
+NO_EMBEDDER = "none"
+
+
+class Project:
+    """An open project folder. Heavy parts are made when first used; close it when done."""
+
+    def __init__(self, folder: Path, config: ProjectConfig) -> None:
+        self.folder = folder
+        self.config = config
+        self.state = folder / STATE
+
+    @classmethod
+    def open(cls, folder: Path) -> Project:
+        """The project in `folder`. Raises: ConfigError when there is none or it is wrong."""
+        folder = folder.resolve()
+        if not (folder / FILE).exists():
+            raise ConfigError(f"no {FILE} in {folder}", hint="hagane init makes a project there, or use --project DIR")
+        return cls(folder, load(folder))
+
+    def reload(self) -> None:
+        """Read hagane.yaml again after it was written."""
+        self.config = load(self.folder)
+
+    def principal(self, name: str | None = None) -> Principal:
+        """Who acts: `name`, or `owner`. Raises: NotFoundError."""
+        from hagane.ledger.access import Access
+
+        return Access.of({n: p.clearance for n, p in self.config.principals.items()}).principal(name)
+
+    @cached_property
+    def ledger(self) -> Any:
+        from hagane.ledger.ledger import Ledger
+
+        return Ledger.open(self.folder)
+
+    @cached_property
+    def index(self) -> Any:
+        return load_backend(STORES, self.config.index.store, what="store")(self.state / "index")
+
+    @cached_property
+    def analyzer(self) -> Any:
+        return load_backend(ANALYZERS, self.config.index.analyzer, what="analyzer")()
+
+    @cached_property
+    def embedder(self) -> Any | None:
+        """The embedder, or None when hagane.yaml says `none`."""
+        wanted = self.config.embedder
+        if wanted.name == NO_EMBEDDER:
+            return None
+        made = load_backend(EMBEDDERS, wanted.name, what="embedder")
+        threads = {"threads": wanted.threads} if wanted.threads else {}
+        return made(**wanted.options, **threads)
+
+    def embedder_changed(self) -> str | None:
+        """The fingerprint that the index's vectors were made with, when it is not today's."""
+        made_with = self.ledger.fact("embedder")
+        now = self.embedder.fingerprint if self.embedder is not None else None
+        return made_with if made_with is not None and made_with != now else None
+
+    @cached_property
+    def retriever(self) -> Any:
+        from hagane.rag.retrieve import Retriever
+
+        usable = self.embedder if self.embedder is not None and not self.embedder_changed() else None
+        return Retriever(self.index, self.analyzer, embedder=usable, config=self.config.retrieve)
+
+    def share_complete(self) -> dict[str, float]:
+        """How much of what is known is searchable: {"words": 0..1, "vectors": 0..1}."""
+        chunks, vectors = self.index.count()
+        words = 0.0 if self.ledger.fact("syncing") else 1.0
+        return {"words": words, "vectors": round(vectors / chunks, 4) if chunks else 1.0}
+
+    def label(self, text: str) -> Label:
+        """`text` as a label of this project. Raises: LabelError."""
+        return self.config.check_label(text)
+
+    def source_root(self, path: str) -> Path:
+        """Where a source's `path` points."""
+        return (self.folder / Path(path).expanduser()).absolute()
+
+    def require_synced(self) -> None:
+        """Raises: StateError when nothing was ever synced."""
+        if not (self.state / "ledger.db").exists():
+            raise StateError("this project has no documents yet", hint="hagane add PATH, or hagane sync")
+
+    def close(self) -> None:
+        """Let go of databases and engines."""
+        for name in ("ledger", "answerers"):
+            made = self.__dict__.get(name)
+            if made is not None:
+                made.close()
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

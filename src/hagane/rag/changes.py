@@ -1,0 +1,178 @@
+"""What sync has to do: files that came, changed, moved or left, and what it refuses to delete."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hagane.core.labels import Label
+from hagane.ledger.files import Seen
+from hagane.ledger.ledger import Ledger
+from hagane.ledger.records import Record
+
+from .scan import Found, scan
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source of hagane.yaml, resolved. `base` is the project's folder."""
+
+    name: str
+    root: Path
+    base: Path
+    label: Label
+    include: tuple[str, ...] = ("**",)
+    exclude: tuple[str, ...] = ()
+
+
+class Guards(Protocol):
+    """What `find_changes` needs of the settings."""
+
+    mark: str
+    max_lost: int
+    max_lost_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A file to prepare. `document` is the id that it has or gets."""
+
+    source: str
+    path: str
+    file: str
+    stamp: str
+    document: str
+
+
+@dataclass(slots=True)
+class Changes:
+    """One sync's work."""
+
+    added: list[Work] = field(default_factory=list)
+    changed: list[Work] = field(default_factory=list)
+    renamed: list[tuple[Seen, Found]] = field(default_factory=list)
+    removed: list[Seen] = field(default_factory=list)
+    removed_documents: list[Record] = field(default_factory=list)
+    touched: list[Seen] = field(default_factory=list)  # same bytes, new stamp
+    asides: list[tuple[Seen, str, str]] = field(default_factory=list)  # found, but not to be opened: reason, detail
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    n_unchanged: int = 0
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.added or self.changed or self.renamed or self.removed or self.asides)
+
+    def counts(self) -> dict[str, int]:
+        """Numbers for the audit log."""
+        names = ("added", "changed", "renamed", "removed")
+        return {name: len(getattr(self, name)) for name in names}
+
+
+def find_changes(ledger: Ledger, sources: Sequence[Source], guards: Guards, *, yes: bool) -> Changes:
+    """Compare what lies in `sources` with what the ledger saw last. Reads files only where the stamp differs."""
+    changes = Changes()
+    for source in sources:
+        _compare(ledger, source, guards, changes, yes=yes)
+    names = {source.name for source in sources}
+    for name in ledger.files.sources():
+        if name not in names:
+            _remove(ledger, name, list(ledger.files.every(name).values()), guards, changes, yes=yes, why="not in hagane.yaml any more")
+    return changes
+
+
+def _compare(ledger: Ledger, source: Source, guards: Guards, changes: Changes, *, yes: bool) -> None:
+    seen = ledger.files.every(source.name)
+    found = scan(source.root, base=source.base, include=source.include, exclude=source.exclude)
+    missing = "" in found.unreadable
+    if missing and not yes:
+        why = "missing or unreadable"
+        changes.refused.append({"source": source.name, "why": why, "paths": sorted(seen)})
+        return
+    blind = tuple(f"{folder}/" for folder in found.unreadable if folder)
+    if blind:
+        changes.refused.append({"source": source.name, "why": "unreadable folder", "paths": [b[:-1] for b in blind]})
+    here = {item.path for item in found.files} | {path for path, _, _ in found.asides}
+    gone = {path: row for path, row in seen.items() if path not in here and not path.startswith(blind or ("\0",))}
+    new: list[Found] = []
+    for item in found.files:
+        before = seen.get(item.path)
+        if before is None:
+            new.append(item)
+        elif (before.stamp, before.mark) == (item.stamp, guards.mark):
+            changes.n_unchanged += 1
+        elif before.mark == guards.mark and before.sha256 and before.sha256 == _sha256(item.file):
+            changes.n_unchanged += 1
+            changes.touched.append(_stamped(before, item.stamp))
+        else:
+            changes.changed.append(Work(source.name, item.path, item.file, item.stamp, before.document))
+    new = _find_renamed(new, gone, guards, changes)
+    ids = ledger.documents.new_ids(source.name, [item.path for item in new])
+    changes.added += [Work(source.name, item.path, item.file, item.stamp, ids[item.path]) for item in new]
+    _find_asides(ledger, source, found.asides, seen, guards, changes)
+    _remove(ledger, source.name, list(gone.values()), guards, changes, yes=yes, why="lost many documents at once")
+
+
+def _find_renamed(new: list[Found], gone: dict[str, Seen], guards: Guards, changes: Changes) -> list[Found]:
+    """Take pairs of equal bytes out of `new` and `gone`; what stays of `new`."""
+    by_content: dict[str, list[Seen]] = {}
+    for path in sorted(gone, reverse=True):
+        row = gone[path]
+        if row.sha256 and row.mark == guards.mark:
+            by_content.setdefault(row.sha256, []).append(row)
+    if not by_content:
+        return new
+    left = []
+    for item in new:
+        twins = by_content.get(_sha256(item.file) or "")
+        if twins:
+            row = twins.pop()
+            del gone[row.path]
+            changes.renamed.append((row, item))
+        else:
+            left.append(item)
+    return left
+
+
+def _find_asides(
+    ledger: Ledger, source: Source, asides: Iterable[tuple[str, str, str]], seen: dict[str, Seen], guards: Guards, changes: Changes
+) -> None:
+    for path, reason, detail in asides:
+        stamp = f"aside {reason}"
+        before = seen.get(path)
+        if before is not None and before.stamp == stamp:
+            changes.n_unchanged += 1
+            continue
+        document = before.document if before else ledger.documents.new_ids(source.name, [path])[path]
+        changes.asides.append((Seen(source.name, path, document, stamp, "", guards.mark), reason, detail))
+
+
+def _remove(
+    ledger: Ledger, source: str, gone: list[Seen], guards: Guards, changes: Changes, *, yes: bool, why: str
+) -> None:
+    """Take `gone` for deletion, unless that is more than a source may lose at once."""
+    if not gone:
+        return
+    ids = {row.document for row in gone}
+    documents = list(ledger.documents.every_unfiltered(source=source))
+    lost = [record for record in documents if (record.parent or record.id) in ids]
+    if len(lost) > guards.max_lost and len(lost) > guards.max_lost_share * len(documents) and not yes:
+        changes.refused.append({"source": source, "why": why, "paths": [record.path for record in lost]})
+        return
+    changes.removed += gone
+    changes.removed_documents += lost
+
+
+def _stamped(row: Seen, stamp: str) -> Seen:
+    return Seen(row.source, row.path, row.document, stamp, row.sha256, row.mark)
+
+
+def _sha256(file: str) -> str | None:
+    """None when the file cannot be read (it is then prepared, and set aside with its reason)."""
+    try:
+        with open(file, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
