@@ -14,7 +14,7 @@ from .build import Builder, fold
 _MOST_CELLS = 3_000_000  # covered positions of one table; spans beyond are an attack
 _NUMBER = re.compile(r"[-+−▲△¥$€£￥(]*\d[\d,.]*\)?\s*(?:%|％|円|千円|百万円|億円|万円|ドル|個|名|人|件|日|時間|分|回|台|本|枚|年|ヶ月|か月|kg|km|GB|MB)?")
 _YEAR = re.compile(r"(?:19|20)\d{2}(?:年度?)?")
-_LONGEST_NAME = 40
+_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,12 +87,15 @@ class Grid:
         return list(found.values())
 
 
-def table_rows(cells: Sequence[Cell], *, n_header: int | None = None) -> list[GridRow]:
-    """Each row that has text of its own. `n_header`: rows of the header, guessed when None."""
+def table_rows(
+    cells: Sequence[Cell], *, n_header: int | None = None, names: dict[int, str] | None = None
+) -> list[GridRow]:
+    """Each row that has text of its own. `n_header`: rows of the header, guessed when None;
+    `names`: column headers known from elsewhere."""
     grid = Grid(cells)
     if n_header is None:
         n_header = count_header(grid)
-    names = _names(grid, grid.rows[:n_header])
+    names = names or column_names(grid, n_header)
     own: dict[int, list[Cell]] = {}
     for cell in cells:
         if cell.text:
@@ -133,10 +136,10 @@ def spoken_row(grid: Grid, row: int, names: dict[int, str]) -> str:
     return "、".join(said)
 
 
-def _names(grid: Grid, rows: Sequence[int]) -> dict[int, str]:
+def column_names(grid: Grid, n_header: int) -> dict[int, str]:
     """Column to its header; several rows joined as "法人価格 / 税抜"."""
     names: dict[int, list[str]] = {}
-    for row in rows:
+    for row in grid.rows[:n_header]:
         for column, cell in grid.at.get(row, {}).items():
             said = fold(cell.said)
             if said and said not in names.setdefault(column, []):
@@ -167,7 +170,7 @@ def _deep(grid: Grid) -> int:
         reaches = any(cell.row + cell.rows > rows[n] for cell in line if cell.row >= rows[0])
         below = [cell for cell in grid.distinct(rows[n]) if cell.row == rows[n]]
         split = any(cell.columns > 1 and cell.row == rows[n - 1] and _divides(cell, below) for cell in line)
-        if not below or not (reaches or split) or any(_is_value(cell) for cell in below):
+        if not below or not (reaches or split) or any(is_value(cell) for cell in below):
             break
         n += 1
     return n
@@ -178,7 +181,7 @@ def _divides(head: Cell, below: Sequence[Cell]) -> bool:
     return len(inside) > 1
 
 
-def _is_value(cell: Cell) -> bool:
+def is_value(cell: Cell) -> bool:
     return cell.numeric and not _YEAR.fullmatch(cell.text.strip())
 
 
@@ -186,7 +189,7 @@ def _is_header(grid: Grid, n: int) -> bool:
     rows = grid.rows
     heads = [cell for row in rows[:n] for cell in grid.distinct(row)]
     last = grid.distinct(rows[n - 1])
-    if len(last) < 2 or any(_is_value(cell) or len(cell.said) > _LONGEST_NAME for cell in heads):
+    if len(last) < 2 or any(is_value(cell) or len(cell.said) > _LONGEST_NAME for cell in heads):
         return False
     body = rows[n : n + 12]
     if n > 1 or (all(c.is_strong for c in last) and not all(c.is_strong for c in grid.distinct(body[0]))):
@@ -199,7 +202,7 @@ def _is_header(grid: Grid, n: int) -> bool:
     for head in last:
         below = [grid.at.get(row, {}).get(head.column) for row in body]
         values = [cell for cell in below if cell is not None and cell.said and cell is not head]
-        if values and sum(_is_value(cell) for cell in values) * 2 > len(values) and not head.numeric:
+        if values and sum(is_value(cell) for cell in values) * 2 > len(values) and not head.numeric:
             return len(last) > 2 or head is not last[0]
     names = [cell.said for cell in last]
     return len(last) >= 3 and len(set(names)) == len(names) and all(len(name) <= 20 for name in names)

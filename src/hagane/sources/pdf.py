@@ -23,7 +23,7 @@ from .pdf_chars import View, chars, give_width, rules
 from .pdf_layout import page_items
 
 if TYPE_CHECKING:
-    from .ocr import OcrEngine
+    from .ocr import OcrEngine, Scan
 
 NEEDS_OCR = "needs_ocr"
 _MAX_BYTES = 1 << 30
@@ -57,7 +57,7 @@ class PdfParser:
 
     def _document(self, pdf: Any, blob: Blob, scanned: frozenset[int]) -> Document:
         sheets: list[Sheet] = []
-        confidences: list[tuple[float, int]] = []
+        scans: list[Scan] = []
         for at in range(len(pdf)):
             try:
                 page = pdf[at]
@@ -65,8 +65,8 @@ class PdfParser:
                 sheets.append(Sheet(at + 1, 0, 0, ()))
                 continue
             if at in scanned:
-                sheet = self._read_scan(page, at + 1)
-                confidences += [(line.confidence, len(line.text)) for line in sheet.items]  # type: ignore[union-attr]
+                sheet, scan = self._read_scan(page, at + 1)
+                scans.append(scan)
             else:
                 sheet = _read_page(page, at + 1)
             sheets.append(sheet)
@@ -75,23 +75,22 @@ class PdfParser:
         if not written.text.strip():
             raise SourceError("no text on any page", reason="empty", hint="nothing to read in this file")
         meta = _meta(pdf)
-        if confidences:
-            total = sum(n for _, n in confidences) or 1
-            meta["ocr"] = "rapidocr"
-            meta["ocr_confidence"] = f"{sum(c * n for c, n in confidences) / total:.3f}"
-            meta["ocr_pages"] = ",".join(str(at + 1) for at in sorted(scanned))
+        if scans:
+            from .ocr import ocr_meta
+
+            meta.update(ocr_meta(scans), ocr_pages=",".join(str(at + 1) for at in sorted(scanned)))
         return Document(
             name="", media="application/pdf", title=_title(meta.pop("title", ""), written.blocks, blob.path),
             text=written.text, blocks=written.blocks, pages=len(pdf), meta=meta,
         )  # fmt: skip
 
-    def _read_scan(self, page: Any, number: int) -> Sheet:
+    def _read_scan(self, page: Any, number: int) -> tuple[Sheet, Scan]:
         assert self._ocr is not None
         width, height = page.get_size()
         scale = _scale(width, height, _OCR_DPI)
         image = page.render(scale=scale).to_numpy()
-        lines = self._ocr.lines(image, scale=1 / scale)
-        return Sheet(number, width, height, lines, scanned=True)
+        scan = self._ocr.read(image, scale=1 / scale)
+        return Sheet(number, width, height, scan.items, scanned=True), scan
 
 
 def _read_page(page: Any, number: int) -> Sheet:

@@ -280,7 +280,7 @@ def _kind_of(
     text = "".join(line.text for line in group)
     ends = text.endswith(_SENTENCE_END)
     size = round(first.size * 2) / 2
-    large = not sheet.scanned and size in ranks and len(group) <= 3 and len(text) <= 100
+    large = size in ranks and len(group) <= 3 and len(text) <= 100
     short = len(group) == 1 and len(text) <= 60 and not ends
     if (large or short) and (level := _numbered_level(text, large or first.bold)):
         return "heading", level

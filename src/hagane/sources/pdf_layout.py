@@ -46,7 +46,7 @@ def page_items(chars: Sequence[Char], rules: Sequence[Rule], view: View) -> list
     for frame in sorted(by_frame, key=lambda f: -sum(not c.text.isspace() for c in by_frame[f])):
         found = grids(_in_frame(rules, frame, view)) if frame == ACROSS else []
         walls = [Wall(rule.x0, rule.y0, rule.y1) for grid in found for rule in grid.upright]
-        items += _arrange(_with_tables(segments(by_frame[frame], walls), found), down=frame == DOWN)
+        items += arrange(_with_tables(segments(by_frame[frame], walls), found), down=frame == DOWN)
     return items
 
 
@@ -97,7 +97,7 @@ def _with_tables(parts: list[Segment], found: Sequence[Grid]) -> list[Segment]:
     return parts
 
 
-def _arrange(parts: Sequence[Segment], *, down: bool = False) -> list[Item]:
+def arrange(parts: Sequence[Segment], *, down: bool = False) -> list[Item]:
     """Reading order of one region: groups of columns, tables and single lines from the first to the last."""
     if not parts:
         return []
@@ -109,7 +109,7 @@ def _arrange(parts: Sequence[Segment], *, down: bool = False) -> list[Item]:
         end, gutters = _group(lines, at, left, right, strict=False)
         columns = _split(lines[at:end], gutters)
         if gutters and all(_is_prose(column, down) for column in columns):
-            items += [item for column in columns for item in _arrange(column, down=down)]
+            items += [item for column in columns for item in arrange(column, down=down)]
             at = end
             continue
         end, gutters = _group(lines, at, left, right, strict=True)
