@@ -122,14 +122,17 @@ def dotted(node: ast.AST) -> str:
 
 
 def tables() -> dict[str, dict[str, str]]:
-    """The registry tables of floors 1 and 2, "hagane.index:STORES" to its names and targets."""
+    """The registry tables, "STORES" to its names and targets; tables of one name are one, wherever they stand."""
     found: dict[str, dict[str, str]] = {}
     for path in files():
-        if room_of(module_of(path)) in ("hagane", "core", "project", "cli", "server", "contracts"):
+        if room_of(module_of(path)) in ("hagane", "core", "cli", "server", "contracts"):
             continue
         for node in tree_of(path).body:
             if (named := _table(node)) is not None:
-                found[f"{module_of(path)}:{named[0]}"] = named[1]
+                known = found.setdefault(named[0], {})
+                clash = {name for name, target in named[1].items() if known.get(name, target) != target}
+                assert not clash, f"{shown(path)}: {named[0]} names {clash} otherwise than another table does"
+                known.update(named[1])
     return found
 
 
