@@ -145,7 +145,7 @@ def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> No
 
 
 def answer_key(text: str) -> str:
-    """How answers are compared: NFKC, lower case, without white space, punctuation and [n]."""
-    text = re.sub(r"\[\d+\]", "", text)
+    """How answers are compared: NFKC, lower case, without white space, punctuation (P*) and [n]; symbols stay."""
     text = unicodedata.normalize("NFKC", text).lower()
-    return "".join(c for c in text if unicodedata.category(c)[0] not in "PZCS" or c in "+<>=%$")
+    text = re.sub(r"\[\d+\]", "", text)
+    return "".join(c for c in text if not c.isspace() and unicodedata.category(c)[0] != "P")

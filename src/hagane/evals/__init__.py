@@ -1,0 +1,1 @@
+"""Measuring: question sets, metrics, bootstrap intervals. Systems come in as callables."""
