@@ -34,7 +34,9 @@ class Filler:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
-    def draft(self, path: str, text: str = "本文", *, source: str = "rules", label: str = "internal", **more: Any) -> Draft:
+    def draft(
+        self, path: str, text: str = "本文", *, source: str = "rules", label: str = "internal", **more: Any
+    ) -> Draft:
         known = self.ledger.documents.every_by_path(source).get(path)
         id = known.id if known else self.ledger.documents.new_ids(source, [path])[path]
         sha256 = hashlib.sha256(text.encode()).hexdigest()

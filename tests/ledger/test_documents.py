@@ -87,7 +87,9 @@ def test_ids_are_a_function_of_source_and_first_path(ledger, fill):
 
 def test_a_renamed_document_keeps_its_id_and_its_place_gets_a_new_one(ledger, fill):
     id = fill.put("a.md")
-    ledger.documents.put([fill.draft("a.md", id=id).__class__(**{**_fields(fill.draft("a.md")), "path": "b.md"})], keep=3)
+    ledger.documents.put(
+        [fill.draft("a.md", id=id).__class__(**{**_fields(fill.draft("a.md")), "path": "b.md"})], keep=3
+    )
     assert ledger.documents.find("b.md", clearance=INTERNAL).id == id
     again = fill.put("a.md")
     assert again == document_id("rules", "a.md", 1) != id

@@ -56,10 +56,11 @@ class Lineage:
             return _reach(connection, {owner(id)}, up=True)
 
     def descendants(self, id: str) -> set[str]:
-        """Everything that was made from `id`, without itself; for a document also from its versions."""
+        """Everything that was made from `id`, without itself; of a document that begins with its versions."""
         with self._db.reading() as connection:
             versions = connection.execute(select(db.versions.c.id).where(db.versions.c.document == id)).scalars().all()
-            return _reach(connection, {owner(id), *versions}, up=False)
+            start = {owner(id), *versions}
+            return (start | _reach(connection, start, up=False)) - {id, owner(id)}
 
     def label_of(self, id: str) -> Label:
         """The join of the labels of everything that `id` was made from (and its own, if it has one).
