@@ -50,7 +50,6 @@ WORDS = pa.schema(
     ]
 )
 _CHUNK = ["id", "document", "version", "label", "ordinal", "payload"]
-_NOW = timedelta(0)
 _GROUP = 500  # values in one IN (...)
 _PROBES, _REFINE = 48, 4  # partitions looked into, and exactly re-scored rows per wanted one
 _REWRITE = 20_000  # rows rewritten in one commit: bounds memory to about 50 MB
@@ -66,9 +65,6 @@ _FTS = FTS(
     ascii_folding=False,
 )
 T = TypeVar("T")
-
-# Zero retention is what erasure needs; readers elsewhere try once more on the newest version (`_read`).
-warnings.filterwarnings("ignore", message=r"optimize\(cleanup_older_than=0\)")
 
 
 def _vectors_schema(dim: int) -> pa.Schema:
@@ -86,6 +82,14 @@ def _is_in(column: str, values: Sequence[str]) -> str:
 
 def _groups(values: Sequence[T], size: int = _GROUP) -> Iterator[Sequence[T]]:
     return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _tidy(table: Any) -> None:
+    """Small files joined, new rows indexed, older versions removed. Zero retention is what erasure needs; a
+    reader elsewhere whose files go away under it tries once more (`_read`)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"optimize\(cleanup_older_than=0\)")
+        table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
 
 def flows(label: str, clearance: Clearance) -> bool:
@@ -131,7 +135,7 @@ class LanceIndex:
         self._labels: dict[str, tuple[int, dict[str, int]]] = {}
         with _storage("be opened"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._db = lancedb.connect(str(self.folder), read_consistency_interval=_NOW)
+            self._db = lancedb.connect(str(self.folder), read_consistency_interval=timedelta(0))
 
     # tables
 
@@ -307,7 +311,7 @@ class LanceIndex:
                 if table is not None:
                     self._create(name, table.schema)
                     self._approximate(name, table)
-                    table.optimize(cleanup_older_than=_NOW, delete_unverified=True)
+                    _tidy(table)
             self._save_frequencies()
 
     def _approximate(self, name: str, table: Any) -> None:
@@ -332,7 +336,7 @@ class LanceIndex:
                 table = self._table(name)
                 if table is None:
                     continue
-                table.optimize(cleanup_older_than=_NOW, delete_unverified=True)
+                _tidy(table)
                 self._rewrite(name, table)
                 for index in table.list_indices():
                     column = index.columns[0]
@@ -340,7 +344,7 @@ class LanceIndex:
                         self._index_vectors(table)
                     else:
                         table.create_index(column, config=self._indices(name)[column], replace=True)
-                table.optimize(cleanup_older_than=_NOW, delete_unverified=True)
+                _tidy(table)
                 if self._holed(name):
                     raise StorageError(f"deleted rows stayed in {name}", hint="run the command again")
             self._save_frequencies()
@@ -359,7 +363,7 @@ class LanceIndex:
             for group in _groups(places, _REWRITE):
                 within = f"_rowid >= {group[0]} AND _rowid <= {group[-1]}"
                 self._upsert(table, self._rows(name, table.schema.names, within))
-        table.optimize(cleanup_older_than=_NOW, delete_unverified=True)
+        _tidy(table)
 
     # reading
 

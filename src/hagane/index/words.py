@@ -63,7 +63,7 @@ class Sudachi:
         """This thread's tokenizer and the list of morphemes that it fills again and again."""
         found = getattr(self._own, "pair", None)
         if found is None:
-            tokenizer = self._dictionary.create(mode=self._mode, fields={"pos", "normalized_form"})
+            tokenizer = self._dictionary.tokenizer(mode=self._mode, fields={"pos", "normalized_form"})
             found = self._own.pair = (tokenizer, tokenizer.tokenize(""))
         return found
 
