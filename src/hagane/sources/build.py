@@ -17,7 +17,12 @@ _BLANKS = re.compile(r"[ \t\xa0]+")
 
 def is_wide(char: str) -> bool:
     """True for Japanese and other characters that are written without blanks between words."""
-    return "\u2e80" <= char <= "\u9fff" or "\uf900" <= char <= "\ufaff" or "\uff01" <= char <= "\uffef" or char > "\U0001ffff"
+    return (
+        "\u2e80" <= char <= "\u9fff"
+        or "\uf900" <= char <= "\ufaff"
+        or "\uff01" <= char <= "\uffef"
+        or char > "\U0001ffff"
+    )
 
 
 def fold(text: str) -> str:

@@ -38,6 +38,7 @@ _MEANT = {
     "utf-16": "utf-16-le",
     "utf-32": "utf-32-le",
 }
+_JIS = "iso-2022-jp-ms"  # ours: with the NEC and IBM characters (①, ㈱, 髙) that Windows mails hold
 _ESCAPES = (b"\x1b$", b"\x1b(J", b"\x1b(I")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # tab, line ends, form feed and ESC may stand in text
 _SAMPLE = 200_000  # bytes that candidates are compared on
@@ -61,10 +62,10 @@ def decode(data: bytes, *, declared: str | None = None) -> tuple[str, str]:
 def _candidates(data: bytes, declared: str | None) -> list[str]:
     claimed = _claimed(declared)
     if b"\0" in data[:_SAMPLE]:
-        wide = sorted(_wide(data), key=lambda codec: _score(_lenient(data, codec)), reverse=True)
+        wide = sorted(_wide(data), key=lambda codec: _wide_score(_lenient(data, codec)), reverse=True)
         return ([claimed] if claimed in wide else []) + wide
     if any(escape in data for escape in _ESCAPES):
-        return ["iso2022_jp_ext", "iso2022_jp_3", "utf-8", "cp932"]
+        return ["iso2022_jp_ext", _JIS, "iso2022_jp_3", "utf-8", "cp932"]
     rest = sorted(("cp932", "euc_jp", "cp1252"), key=lambda codec: _rank(data, codec), reverse=True)
     if claimed and claimed not in ("cp1252", "utf-8"):
         rest = [claimed, *rest]
@@ -89,9 +90,30 @@ def _wide(data: bytes) -> list[str]:
 
 def _strict(data: bytes, codec: str) -> str | None:
     try:
+        if codec == _JIS:
+            return _from_jis(data).decode("cp932")
         return data.decode(codec)
     except (UnicodeError, LookupError, ValueError):
         return None
+
+
+def _from_jis(data: bytes) -> bytes:
+    """ISO-2022-JP to Shift_JIS bytes, row by row. Source: JIS X 0208, annex 1 (shift coding)."""
+    first, *rest = data.split(b"\x1b")
+    made = bytearray(first)
+    for piece in rest:
+        mark, body = piece[:2], piece[2:]
+        if mark == b"(I":
+            made += bytes(byte | 0x80 for byte in body)
+        elif mark in (b"$B", b"$@"):
+            for row, cell in zip(body[::2], body[1::2], strict=False):
+                made.append((row - 0x21) // 2 + (0x81 if row < 0x5F else 0xC1))
+                made.append(cell + 0x7E if row % 2 == 0 else cell + (0x1F if cell < 0x60 else 0x20))
+        elif mark in (b"(B", b"(J"):
+            made += body
+        else:
+            raise ValueError("another escape sequence")
+    return bytes(made)
 
 
 def _lenient(data: bytes, codec: str) -> str:
@@ -130,6 +152,12 @@ def _weight(char: str, before: str, after: str) -> float:
     if char in "‘’“”–—…€©®£°·•™½ ":
         return 0.4
     return 0.2
+
+
+def _wide_score(text: str) -> float:
+    """Mean weight of all characters; in the wrong byte order ASCII turns into rare signs."""
+    sample = text[:4_000]
+    return sum(1.0 if "\t" <= c <= "~" else _weight(c, " ", " ") for c in sample) / max(1, len(sample))
 
 
 def _is_level_one(char: str) -> bool:

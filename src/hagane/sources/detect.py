@@ -91,7 +91,9 @@ _KNOWN_FIELD = re.compile(
     re.IGNORECASE,
 )
 _FIELD = re.compile(r"([!-9;-~]+)[ \t]*:[ \t]*.*")
-_HTML_START = re.compile(r"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_HTML_START = re.compile(
+    r"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 _HTML_TAG = re.compile(r"</(?:p|div|table|ul|ol|h[1-6]|td|li|span)>", re.IGNORECASE)
 _MARKDOWN = re.compile(r"^(?:#{1,6} \S|```|\|? *:?-{3,}:? *\||[-*+] \[[ x]\] )|\[[^\]\n]+\]\([^)\s]+\)", re.MULTILINE)
 

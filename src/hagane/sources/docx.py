@@ -19,11 +19,13 @@ from .grid import Cell, add_table
 from .limits import Budget, Limits
 from .numbering import Numbering
 from .ooxml import Link, core_meta, relations
+from .text import heading_level
 from .xmltree import Element, attribute, child, local, parse
 
 _HEADING_NAME = re.compile(r"(?:heading|見出し|章見出し)\s*([1-9])", re.IGNORECASE)
 _TITLE_NAMES = frozenset({"title", "表題", "題名", "タイトル"})
 _LIST_NAME = re.compile(r"(?:list|箇条書き|段落番号|リスト)", re.IGNORECASE)
+_LONGEST_BOLD = 45
 _GONE = frozenset({"del", "moveFrom", "Fallback", "rt", "instrText", "delText", "pPr", "rPr", "sectPr"})
 _BREAKS = {"tab": "\t", "br": "\v", "cr": "\v", "noBreakHyphen": "-", "softHyphen": ""}
 
@@ -75,7 +77,9 @@ class _Reader:
     def __init__(self, package: Package) -> None:
         self.made = Builder()
         self._package = package
-        main = next((link.target for link in relations(package, "").values() if link.kind.endswith("/officeDocument")), "")
+        main = next(
+            (link.target for link in relations(package, "").values() if link.kind.endswith("/officeDocument")), ""
+        )
         self._main = main if main in package else "word/document.xml"
         self._links = relations(package, self._main)
         self._root = parse(package.read(self._main))
@@ -164,6 +168,10 @@ class _Reader:
             return "heading", min(6, outline + 1), label
         if (number is not None and number[0] != "0") or _LIST_NAME.match(style.name):
             return "list_item", number[1] if number else 0, label
+        if level := heading_level(text):  # headings set by hand: 第1条（目的）, ■ 概要
+            return "heading", level, label
+        if len(text) <= _LONGEST_BOLD and not text.endswith(("。", "、", ".", ",", ":", "：")) and _is_bold(element):
+            return "heading", 3, label
         return "paragraph", 0, label
 
     def _table(self, table: Element) -> None:
@@ -283,12 +291,15 @@ def _cells(table: Element) -> tuple[list[Cell], int]:
     return [_cell(*span) for span in spans], n_header if n_header < row else 0
 
 
+def _is_bold(element: Element) -> bool:
+    """True when every run with text is set bold by hand."""
+    runs = [r for r in element.iter() if local(r) == "r" and any(local(t) == "t" and (t.text or "").strip() for t in r)]
+    signs = [child(r, "rPr", "b") for r in runs]
+    return bool(runs) and all(sign is not None and attribute(sign, "val") not in ("0", "false") for sign in signs)
+
+
 def _cell(element: Element, row: int, column: int, rows: int, columns: int) -> Cell:
     texts = [t for p in element.iter() if local(p) == "p" and (t := _paragraph(p).text)]
-    runs = [r for r in element.iter() if local(r) == "r" and any(local(t) == "t" and t.text for t in r)]
-    bold = bool(runs) and all(
-        (sign := child(r, "rPr", "b")) is not None and attribute(sign, "val") not in ("0", "false") for r in runs
-    )
     shade = child(element, "tcPr", "shd")
     filled = shade is not None and (attribute(shade, "fill") or "auto").lower() not in ("auto", "ffffff")
-    return Cell(row, column, fold("\n".join(texts)), rows, columns, is_strong=bold or filled)
+    return Cell(row, column, fold("\n".join(texts)), rows, columns, is_strong=_is_bold(element) or filled)

@@ -64,9 +64,7 @@ def read(
 
 
 class _Router:
-    def __init__(
-        self, limits: Limits, parsers: Mapping[str, str | Parser], budget: Budget, *, depth: int = 0
-    ) -> None:
+    def __init__(self, limits: Limits, parsers: Mapping[str, str | Parser], budget: Budget, *, depth: int = 0) -> None:
         self._limits = limits
         self._parsers = parsers
         self._budget = budget

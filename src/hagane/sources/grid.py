@@ -12,7 +12,9 @@ from ..core.errors import SourceError
 from .build import Builder, fold
 
 _MOST_CELLS = 3_000_000  # covered positions of one table; spans beyond are an attack
-_NUMBER = re.compile(r"[-+−▲△¥$€£￥(]*\d[\d,.]*\)?\s*(?:%|％|円|千円|百万円|億円|万円|ドル|個|名|人|件|日|時間|分|回|台|本|枚|年|ヶ月|か月|kg|km|GB|MB)?")
+_NUMBER = re.compile(
+    r"[-+−▲△¥$€£￥(]*\d[\d,.]*\)?\s*(?:%|％|円|千円|百万円|億円|万円|ドル|個|名|人|件|日|時間|分|回|台|本|枚|年|ヶ月|か月|kg|km|GB|MB)?"
+)
 _YEAR = re.compile(r"(?:19|20)\d{2}(?:年度?)?")
 _LONGEST_NAME = 80
 

@@ -18,7 +18,7 @@ from .limits import Limits
 
 _MARKS = re.compile(r"[\[\]*_`<>{}\\&~]")
 _IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)")
-_LINK = re.compile(r"\[([^\[\]\n]*)\]\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)")
+_LINK = re.compile(r"\[((?:[^\[\]\n]|\[[^\[\]\n]*\])*)\]\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)")
 _REFERENCE = re.compile(r"\[([^\[\]\n]+)\]\[[^\[\]\n]*\]")
 _SHORTCODE = re.compile(r"\{\{[<%]([^{}]*?)[>%]\}\}")
 _ARGUMENT = re.compile(r"""(?:(\w+)=)?(?:"([^"]*)"|'([^']*)'|`([^`]*)`)""")
@@ -81,6 +81,8 @@ def front_matter(text: str) -> tuple[dict[str, str], int]:
 
 def _scalar(value: str) -> str:
     value = value.strip()
+    if value[:1] == '"' and value.count('"') == 1:
+        value = value[1:]  # a quoted scalar that goes on in the next line
     if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
         inner = value[1:-1]
         return inner.replace('\\"', '"').replace("\\\\", "\\") if value[0] == '"' else inner.replace("''", "'")
@@ -158,7 +160,7 @@ class _Scanner:
         return self._blocks
 
     def front(self, n_lines: int, meta: dict[str, str]) -> None:
-        reading = "\n".join(value for key in ("title", "description") if (value := meta.get(key)))
+        reading = "\n".join(plain(value) for key in ("title", "description") if (value := meta.get(key)))
         self._emit("meta", 0, n_lines - 1, reading=reading)
         self._i = n_lines
 
@@ -262,7 +264,9 @@ class _Scanner:
             line = self._lines[self._i]
             shown = line.strip()
             if not shown or shown[0] in "#|<{`~-*+" or shown[0].isdigit():
-                if not shown or shown.startswith(("```", "~~~", "<!--", "{{", "<details", "</details", "<summary", "<table")):
+                if not shown or shown.startswith(
+                    ("```", "~~~", "<!--", "{{", "<details", "</details", "<summary", "<table")
+                ):
                     return
                 if _HEADING.match(line) or _ITEM.match(line) or _RULE.match(line):
                     return
@@ -270,7 +274,9 @@ class _Scanner:
                     return
             self._i += 1
 
-    def _emit(self, kind: BlockKind, first: int, last: int, *, reading: str | None = None, verbatim: bool = False) -> None:
+    def _emit(
+        self, kind: BlockKind, first: int, last: int, *, reading: str | None = None, verbatim: bool = False
+    ) -> None:
         start = self._starts[first]
         piece = self._text[start : self._starts[last] + len(self._lines[last])]
         self._slice(kind, start, piece, reading=piece.strip("\n") if verbatim else reading)

@@ -80,7 +80,13 @@ def written(n: int, form: str) -> str:
     """`n` in one of Word's number forms; unknown ones as digits."""
     if form in ("decimalFullWidth", "decimalFullWidth2"):
         return str(n).translate(_WIDE)
-    if form in ("japaneseCounting", "ideographDigital", "japaneseDigitalTenThousand", "chineseCounting", "taiwaneseCounting"):
+    if form in (
+        "japaneseCounting",
+        "ideographDigital",
+        "japaneseDigitalTenThousand",
+        "chineseCounting",
+        "taiwaneseCounting",
+    ):
         return _kanji(n)
     if form in ("aiueo", "aiueoFullWidth"):
         return _KANA[(n - 1) % len(_KANA)]

@@ -23,7 +23,9 @@ JAPANESE_DATES = {
     50: 'ggge"年"m"月"d"日"', 51: 'ggge"年"m"月"d"日"', 52: 'yyyy"年"m"月"', 53: 'm"月"d"日"', 54: 'ggge"年"m"月"d"日"',
     55: 'yyyy"年"m"月"', 56: 'm"月"d"日"', 57: 'ggge"年"m"月"d"日"', 58: 'ggge"年"m"月"d"日"',
 }  # fmt: skip
-_TOKEN = re.compile(r'"([^"]*)"|\\(.)|_.|\*.|\[(\$[^\]]*|[^\]]*)\]|([#0?][#0?,.]*)|(General)|(E[+-]0+)|(.)', re.IGNORECASE | re.DOTALL)
+_TOKEN = re.compile(
+    r'"([^"]*)"|\\(.)|_.|\*.|\[(\$[^\]]*|[^\]]*)\]|([#0?][#0?,.]*)|(General)|(E[+-]0+)|(.)', re.IGNORECASE | re.DOTALL
+)
 _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!hh?\]|mm?\]|ss?\])[^\]]*\]')
 _ELAPSED = re.compile(r"\[(?:hh?|mm?|ss?)\]", re.IGNORECASE)
 _EPOCH, _EPOCH_1904 = dt.datetime(1899, 12, 30), dt.datetime(1904, 1, 1)
@@ -34,9 +36,9 @@ Moment = dt.datetime | dt.time | dt.timedelta
 def is_date(code: str) -> bool:
     """True when numbers under this format are dates or times."""
     first = _LITERAL.sub("", code.split(";")[0])
-    return bool(re.search(r"[dmhysDMHYSgeGE]", re.sub("General", "", first, flags=re.IGNORECASE))) and "0" not in re.sub(
-        r"\.0+", "", first
-    )
+    return bool(
+        re.search(r"[dmhysDMHYSgeGE]", re.sub("General", "", first, flags=re.IGNORECASE))
+    ) and "0" not in re.sub(r"\.0+", "", first)
 
 
 def moment(value: float, code: str, *, from_1904: bool = False) -> Moment | None:

@@ -16,7 +16,9 @@ _PROPERTIES = {
     "keywords": "keywords", "description": "description",
 }  # fmt: skip
 # Titles that templates and programs leave behind.
-_EMPTY_TITLES = frozenset({"powerpoint presentation", "powerpoint プレゼンテーション", "word document", "untitled", "無題"})
+_EMPTY_TITLES = frozenset(
+    {"powerpoint presentation", "powerpoint プレゼンテーション", "word document", "untitled", "無題"}
+)
 
 
 @dataclass(frozen=True, slots=True)

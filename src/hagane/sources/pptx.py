@@ -51,7 +51,12 @@ class PptxParser:
         if hidden:
             meta["hidden_slides"] = "、".join(hidden)
         yield made.document(
-            blob, media=MEDIA["pptx"], limits=self._limits, title=meta.pop("title", ""), pages=max(1, n_slides), meta=meta
+            blob,
+            media=MEDIA["pptx"],
+            limits=self._limits,
+            title=meta.pop("title", ""),
+            pages=max(1, n_slides),
+            meta=meta,
         )
 
 
@@ -87,7 +92,13 @@ class _Slide:
             return
         lines = [(p, text) for p in body if local(p) == "p" and (text := _text(p))]
         if role in _TITLES:
-            self._made.add("heading", "\n".join(t for _, t in lines), level=1, reading=fold("\n".join(t for _, t in lines)), page=self._page)
+            self._made.add(
+                "heading",
+                "\n".join(t for _, t in lines),
+                level=1,
+                reading=fold("\n".join(t for _, t in lines)),
+                page=self._page,
+            )
             return
         for paragraph, text in lines:
             properties = child(paragraph, "pPr")
@@ -164,5 +175,3 @@ def _cells(rows: list[Element]) -> list[Cell]:
             tall, wide = (max(1, min(int(s), 200)) if s.isdecimal() else 1 for s in spans)
             cells.append(Cell(number, column, fold("\n".join(texts)), tall, wide))
     return cells
-
-

@@ -70,7 +70,7 @@ def _table(body: Sequence[Cell], grid: Grid, n_header: int, names: dict[int, str
 def _single(line: Sequence[Cell], *, is_title: bool) -> Item:
     cell = line[0]
     short = len(cell.said) <= _LONGEST_TITLE and not cell.said.rstrip().endswith("。") and not cell.numeric
-    titled = is_title and short and not cell.said.startswith(_NOTE)
+    titled = is_title and short and not cell.said.startswith((*_NOTE, "（", "("))
     kind: BlockKind = "heading" if titled else "paragraph"
     return Item(kind, cell.row, cell.column, cell.column, cell.text, fold(cell.said), 2 if titled else 0)
 

@@ -190,7 +190,9 @@ class XmlParser:
         root = parse_text(text)
         made = Builder()
         _walk(root, made, 0)
-        title = next((one_line(e.text or "") for e in root.iter() if local(e) == "title" and (e.text or "").strip()), "")
+        title = next(
+            (one_line(e.text or "") for e in root.iter() if local(e) == "title" and (e.text or "").strip()), ""
+        )
         yield made.document(blob, media="application/xml", limits=self._limits, title=title)
 
 

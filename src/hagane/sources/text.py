@@ -11,7 +11,7 @@ from .decode import decode
 from .files import read_bytes
 from .limits import Limits
 
-__all__ = ["TextParser", "decode", "heading_level", "is_item"]
+__all__ = ["TextParser", "decode", "heading_level", "is_item", "is_numbered", "text_blocks"]
 
 _NUMBER = r"[0-9０-９一二三四五六七八九十百]+"
 _ARTICLE = re.compile(rf"第{_NUMBER}(編|部|章|節|款|条|項)(?:の{_NUMBER})?(?=$|[\s　（(「:：])")
@@ -19,9 +19,12 @@ _LEVELS = {"編": 1, "部": 1, "章": 2, "節": 3, "款": 4, "条": 4, "項": 5}
 _DECIMAL = re.compile(r"(\d{1,2}(?:[.．]\d{1,2}){0,4})[.．]?[\s　]+\S")
 _MARKED = re.compile(r"[■◆●□◇◎▼★＊]\s*\S|【[^】]+】$|〔[^〕]+〕$|＜[^＞]+＞$")
 _NAMED = re.compile(r"(?:附則|付則|別表|別紙|前文|目次|はじめに|おわりに|まとめ)(?:$|[\s　0-9０-９一二三（(])")
-_ITEM = re.compile(r"[・•‣◦–-][\s　]*\S|[*+][ \t]+\S|[(（][0-9０-９一二三四五六七八九十アイウエオa-z]{1,3}[)）]|[①-⑳]|[ア-オ][\s　.．)）]")
+_ITEM = re.compile(
+    r"[・•‣◦–-][\s　]*\S|[*+][ \t]+\S|[(（][0-9０-９一二三四五六七八九十アイウエオa-z]{1,3}[)）]|[①-⑳]|[ア-オ][\s　.．)）]"
+)
 _SENTENCE_ENDS = ("。", "、", "，", ",", "．", ";", "；")
 _LONGEST_HEADING = 45
+_LONGEST_NUMBERED = 25
 
 
 def heading_level(line: str) -> int:
@@ -35,8 +38,15 @@ def heading_level(line: str) -> int:
     if _MARKED.match(line):
         return 3
     if match := _DECIMAL.match(line):
-        return min(6, match[1].replace("．", ".").count(".") + 1)
+        depth = match[1].replace("．", ".").count(".") + 1
+        return min(6, depth) if depth > 1 else 0
     return 0
+
+
+def is_numbered(line: str) -> bool:
+    """True for "1. 目的": a heading when it stands alone, an item among its like."""
+    match = _DECIMAL.match(line)
+    return match is not None and "." not in match[1] and "．" not in match[1]
 
 
 def is_item(line: str) -> bool:
@@ -65,10 +75,16 @@ def text_blocks(text: str) -> list[Block]:
     blocks: list[Block] = []
     run: list[tuple[int, str]] = []  # lines of the paragraph being read: offset, line
     at = 0
-    for line in text.split("\n"):
+    before, lines = "", text.split("\n")
+    for number, line in enumerate(lines):
         shown = line.strip()
         level = heading_level(shown) if shown else 0
-        alone = bool(level) or (bool(shown) and is_item(shown))
+        numbered = bool(shown) and not level and is_numbered(shown)
+        if numbered and len(shown) <= _LONGEST_NUMBERED and not shown.endswith(_SENTENCE_ENDS):
+            after = lines[number + 1].strip() if number + 1 < len(lines) else ""
+            level = 0 if is_numbered(before) or is_numbered(after) else 2
+        alone = bool(level) or numbered or (bool(shown) and is_item(shown))
+        before = shown
         if not shown or alone or (run and line[:1] in ("　", "\t")):
             _paragraph(blocks, run)
         if alone:

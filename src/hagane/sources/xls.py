@@ -43,7 +43,9 @@ class XlsParser:
             add_sheet(made, fold(name), _cells(sheet, self._limits), page=page)
         with open(blob.file, "rb") as stream:
             media = MEDIA["ods"] if stream.read(2) == b"PK" else MEDIA["xls"]
-        yield made.document(blob, media=media, limits=self._limits, title=_title(made) or stem(blob.path), pages=max(1, len(names)))
+        yield made.document(
+            blob, media=media, limits=self._limits, title=_title(made) or stem(blob.path), pages=max(1, len(names))
+        )
 
 
 def _title(made: Builder) -> str:

@@ -18,7 +18,7 @@ from .build import Builder, fold, stem
 from .detect import MEDIA
 from .grid import Cell
 from .limits import Budget, Limits
-from .numfmt import BUILTIN, JAPANESE_DATES, iso, is_date, moment, number_text, shown_moment, shown_number
+from .numfmt import BUILTIN, JAPANESE_DATES, is_date, iso, moment, number_text, shown_moment, shown_number
 from .ooxml import core_meta, drawing_paragraphs, relations
 from .sheets import add_sheet
 from .xmltree import Element, attribute, child, events, local, parse
@@ -74,7 +74,12 @@ class XlsxParser:
             meta["hidden_sheets"] = "、".join(hidden)
         title = meta.pop("title", "")
         yield made.document(
-            blob, media=MEDIA["xlsx"], limits=self._limits, title=title or _title(made) or stem(blob.path), pages=max(1, len(sheets)), meta=meta
+            blob,
+            media=MEDIA["xlsx"],
+            limits=self._limits,
+            title=title or _title(made) or stem(blob.path),
+            pages=max(1, len(sheets)),
+            meta=meta,
         )
 
 
@@ -122,7 +127,8 @@ def _styles(tree: Element) -> list[_Style]:
     codes = {int(e.get("numFmtId", "0")): e.get("formatCode", "") for e in child(tree, "numFmts") or ()}
     fonts = [_is_on(child(font, "b")) for font in child(tree, "fonts") or ()]
     fills = [
-        (pattern := child(fill, "patternFill")) is not None and pattern.get("patternType") not in (None, "none", "gray125")
+        (pattern := child(fill, "patternFill")) is not None
+        and pattern.get("patternType") not in (None, "none", "gray125")
         for fill in child(tree, "fills") or ()
     ]
     found = []
@@ -244,5 +250,3 @@ def _boxes_and_notes(package: Package, sheet: str, made: Builder, page: int) -> 
             for note in parse(package.read(link.target)).iter():
                 if local(note) == "comment" and (body := child(note, "text")) is not None:
                     made.add("paragraph", fold(rich_text(body)), page=page)
-
-
