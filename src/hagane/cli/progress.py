@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 Emit = Callable[[Mapping[str, Any]], None]
-WORDS = {"scan": "looking for changes", "mend": "mending after an interruption", "words": "words", "vectors": "meaning"}
+WORDS = {"scan": "looking for changes", "mend": "mending after an interruption", "words": "words", "vectors": "meaning", "questions": "questions"}
 
 
 @contextmanager
@@ -54,7 +54,14 @@ class _Plain:
 @contextmanager
 def _bar() -> Iterator[Emit]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

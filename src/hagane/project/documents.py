@@ -230,7 +230,7 @@ def show(project: Project, doc: str, *, by: Principal, version: str | None = Non
     if chosen.document != record.id:
         raise NotFoundError(f"{record.path} has no version {wanted!r}")
     entry = json.loads(project.ledger.parsed.get(wanted))
-    dropped = {index: reason for index, reason in entry.get("dropped", [])}
+    dropped = dict(entry.get("dropped", []))
     return Shown(record, chosen, document_from(entry["document"]), dropped, documents.versions(record.id, clearance=by.clearance))
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hagane.core.codec import citation_shown, place_shown
-from hagane.core.errors import RefusedError
-from hagane.core.types import Answer, Passage, Principal
+from hagane.core.errors import RefusedError, UsageError
+from hagane.core.labels import Label, join
+from hagane.core.types import Answer, AnswerPart, Passage, Principal
 from hagane.ledger.audit import digest
+from hagane.rag.followup import rewrite
 from hagane.rag.retrieve import Retrieved
 
 from .wire import Project
@@ -20,7 +24,7 @@ def retrieve(project: Project, question: str, *, by: Principal, n: int | None = 
     """The best passages that `by` may see. Documents whose new label the index does not know yet are left
     out: between the ledger's commit and the index's, the stricter one counts."""
     found = project.retriever.retrieve(question, clearance=by.clearance, n=n)
-    unsettled = {document: label for document, label in project.ledger.marks.unsettled()}
+    unsettled = dict(project.ledger.marks.unsettled())
     if unsettled:
         found = replace(found, passages=tuple(p for p in found.passages if p.chunk.document not in unsettled))
     return found
@@ -63,3 +67,101 @@ def passage_shown(passage: Passage) -> dict[str, Any]:
 def _ids(passages: tuple[Passage, ...]) -> str:
     """What was read, short enough for one audit field: the first chunks' ids."""
     return " ".join(passage.chunk.id for passage in passages[:10])
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One exchange of a conversation, with the label of what went into it."""
+
+    question: str
+    answer: str
+    label: Label
+
+
+class Conversation:
+    """Questions of one principal, each seen in the light of those before. Kept in memory only."""
+
+    def __init__(
+        self, project: Project, *, by: Principal, answerer: str | None = None, history: Sequence[Turn] = ()
+    ) -> None:
+        for turn in history:
+            if not turn.label.flows_to(by.clearance):
+                raise RefusedError(f"{by.name} may not go on with this conversation", hint="its label is above the clearance")
+        self._project = project
+        self._by = by
+        self._answers = project.answers(answerer)
+        self.turns = list(history)
+
+    @property
+    def label(self) -> Label:
+        """The join of everything that went into the conversation."""
+        return join(*(turn.label for turn in self.turns))
+
+    def ask(self, question: str, *, on_text: Callable[[str], None] | None = None) -> Answer:
+        """The answer; `on_text` gets its pieces as they are sure. Raises: UsageError, AuditError, ModelError."""
+        for piece in self.stream(question):
+            if isinstance(piece, Answer):
+                return piece
+            if on_text:
+                on_text(piece.text)
+        raise AssertionError("an answer ends with an Answer")
+
+    def stream(self, question: str) -> Iterator[AnswerPart | Answer]:
+        """Pieces with their citations, and last the whole Answer."""
+        project, by = self._project, self._by
+        if not question.strip():
+            raise UsageError("the question is empty", hint='hagane ask "..."')
+        project.require_synced()
+        started = time.perf_counter()
+        asked = rewrite(question, [(turn.question, turn.answer) for turn in self.turns]) if self.turns else question
+        found = retrieve(project, asked, by=by)
+        searched = time.perf_counter() - started
+        project.ledger.audit.record(
+            "ask", principal=by.name, asked=digest(question), chunks=_ids(found.passages),
+            found=len(found.passages), answerer=self._answers.config.answerer, label=str(self.label),
+        )  # fmt: skip
+        pieces = self._answers.stream(
+            asked, found.passages, statistics=found.statistics, label=self.label, index=project.share_complete()
+        )
+        for piece in pieces:
+            if isinstance(piece, Answer):
+                total = time.perf_counter() - started
+                piece = replace(piece, timings_s={"search": searched, **piece.timings_s, "total": total})
+                self.turns.append(Turn(question, piece.answer, piece.label))
+            yield piece
+
+
+def ask(project: Project, question: str, *, by: Principal, answerer: str | None = None) -> Answer:
+    """One question, answered from the documents that `by` may see, or not answered."""
+    return Conversation(project, by=by, answerer=answerer).ask(question)
+
+
+def read_history(project: Project, file: Path | None) -> list[Turn]:
+    """A conversation from a JSON list of {question, answer, label}. A turn without a label gets the
+    project's default one. Raises: UsageError."""
+    if file is None:
+        return []
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        default = project.config.labels.default
+        return [Turn(row["question"], row["answer"], project.label(row.get("label", default))) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise UsageError(f"{file} is not a conversation: {type(cause).__name__}",
+                         hint='write [{"question": "...", "answer": "...", "label": "internal"}]') from cause  # fmt: skip
+
+
+def answer_shown(answer: Answer) -> dict[str, Any]:
+    """An answer as `ask --json` prints it."""
+    return {
+        "answer": answer.answer,
+        "abstained": answer.abstained,
+        "why": answer.why,
+        "confidence": round(answer.confidence, 4),
+        "label": str(answer.label),
+        "citations": [citation_shown(citation) for citation in answer.citations],
+        "nearest": [citation_shown(citation) for citation in answer.nearest],
+        "index": dict(answer.index),
+        "model": answer.model,
+        "usage": {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens},
+        "timings_s": {name: round(value, 4) for name, value in answer.timings_s.items()},
+    }

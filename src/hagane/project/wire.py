@@ -94,6 +94,24 @@ class Project:
         usable = self.embedder if self.embedder is not None and not self.embedder_changed() else None
         return Retriever(self.index, self.analyzer, embedder=usable, config=self.config.retrieve)
 
+    def answers(self, answerer: str | None = None) -> Any:
+        """What answers questions: hagane.yaml's answerer, or `answerer`. Raises: ConfigError for an unknown one."""
+        from hagane.rag.answer import Answers
+
+        config = self.config.answer
+        if answerer:
+            config = config.model_copy(update={"answerer": answerer})
+        model = self.chat_model if config.answerer == "generate" else None
+        return Answers(self.analyzer, config=config, embedder=self.embedder, model=model)
+
+    @cached_property
+    def chat_model(self) -> Any:
+        """The language model of `answer.model`, in a process of its own."""
+        from hagane.models.catalog import open_chat
+
+        config = self.config.answer
+        return open_chat(config.model, threads=config.threads, context=config.context)
+
     def share_complete(self) -> dict[str, float]:
         """How much of what is known is searchable: {"words": 0..1, "vectors": 0..1}."""
         chunks, vectors = self.index.count()
@@ -115,7 +133,7 @@ class Project:
 
     def close(self) -> None:
         """Let go of databases and engines."""
-        for name in ("ledger", "answerers"):
+        for name in ("ledger", "chat_model"):
             made = self.__dict__.get(name)
             if made is not None:
                 made.close()

@@ -1,0 +1,80 @@
+"""hagane eval: measure retrieval and answers on questions of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
+from .progress import progress
+
+evals = typer.Typer(help="Measure retrieval and answers on your own questions.", no_args_is_help=True)
+
+Questions = Annotated[Path, typer.Argument(metavar="QUESTIONS.jsonl")]
+Allow = Annotated[bool, typer.Option("--allow-incomplete", help="Measure although the index is not complete.")]
+ProgressKind = Annotated[str, typer.Option("--progress", metavar="auto|plain|json|none", help="How progress is shown on stderr.")]
+
+
+@evals.command()
+def retrieval(
+    questions: Questions,
+    allow_incomplete: Allow = False,
+    progress_kind: ProgressKind = "auto",
+    project: ProjectDir = HERE,
+    as_: As = None,
+    json: Json = False,
+) -> None:
+    """Recall, MRR and nDCG of the ranked documents."""
+    from hagane.project.measure import evaluate_retrieval
+
+    with open_project(project) as opened, progress(progress_kind) as emit:
+        report = evaluate_retrieval(opened, questions, by=opened.principal(as_), allow_incomplete=allow_incomplete, emit=emit)
+    _print(report, json=json)
+
+
+@evals.command()
+def answers(
+    questions: Questions,
+    answerer: Annotated[str | None, typer.Option("--answerer", metavar="extract|generate", help="Who answers.")] = None,
+    allow_incomplete: Allow = False,
+    progress_kind: ProgressKind = "auto",
+    project: ProjectDir = HERE,
+    as_: As = None,
+    json: Json = False,
+) -> None:
+    """Answers, citations and abstention as well as retrieval."""
+    from hagane.project.measure import evaluate_answers
+
+    with open_project(project) as opened, progress(progress_kind) as emit:
+        report = evaluate_answers(
+            opened, questions, by=opened.principal(as_), answerer=answerer, allow_incomplete=allow_incomplete, emit=emit
+        )
+    _print(report, json=json)
+
+
+@evals.command()
+def convert(
+    squad: Annotated[list[Path], typer.Argument(metavar="SQUAD.json...", help="SQuAD-style files.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the paragraphs and questions.jsonl.")],
+    json: Json = False,
+) -> None:
+    """SQuAD-style JSON to one file per paragraph and a questions.jsonl."""
+    from hagane.project.measure import convert_squad
+
+    done = convert_squad(squad, out)
+    if json:
+        print_json(done)
+    else:
+        print(f"{done['paragraphs']:,} paragraphs, {done['questions']:,} questions: {done['file']}")
+
+
+def _print(report: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print_json(report)
+        return
+    for name, metric in report["metrics"].items():
+        if metric is not None:
+            print(f"{name:<20} {metric['value']:.3f}   95 % {metric['low']:.3f} .. {metric['high']:.3f}   n {metric['n']:,}")
+    say("95 %: bootstrap over questions, 2,000 resamples, fixed seed")
