@@ -108,3 +108,20 @@ def test_empty_and_sign_only_blocks_go() -> None:
 def test_front_matter_goes_and_a_mails_sender_stays() -> None:
     assert reasons(made_of((None, "meta", "title: 規程"), media="text/markdown")) == {"title: 規程": "meta"}
     assert reasons(made_of((None, "meta", "差出人: 総務部"), media="message/rfc822")) == {}
+
+
+def test_titles_of_slides_and_worksheets_stay() -> None:
+    """The same title over several sheets says what each of them is about."""
+    parts = [
+        part
+        for n in range(1, 6)
+        for part in ((n, "heading", "部門別の実績"), (n, "paragraph", f"{n}部の売上は{n * 31}万円。"))
+    ]
+    assert reasons(made_of(*parts, media="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")) == {}
+
+
+def test_a_document_of_nothing_but_heads_keeps_them() -> None:
+    document = made_of((1, "header", "防災訓練のお知らせ"), (2, "header", "防災訓練のお知らせ"), (2, "paragraph", "2"))
+    kept, dropped = clean(document, CleanConfig())
+    assert [b.text for b in kept] == ["防災訓練のお知らせ"] * 2
+    assert dropped == [Dropped(2, "page_number")]

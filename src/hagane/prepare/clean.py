@@ -58,6 +58,10 @@ def clean(document: Document, config: CleanConfig) -> tuple[list[Block], list[Dr
             kept.append(block)
         else:
             dropped.append(Dropped(index, reason))
+    if not kept and any(drop.reason in ("header", "footer") for drop in dropped):
+        # A page of nothing but heads (a slide printed to PDF): they are the text.
+        spared = [drop for drop in dropped if drop.reason in ("header", "footer")]
+        return [document.blocks[drop.index] for drop in spared], [drop for drop in dropped if drop not in spared]
     return kept, dropped
 
 
@@ -115,6 +119,7 @@ def _lists() -> tuple[frozenset[str], tuple[str, ...], tuple[str, ...]]:
 
 _N_EDGE = 2  # a running head or foot is among the first or last two blocks of its page
 _N_RUNNING_CHARS = 80
+_PRINTED = ("application/pdf", "image/")
 _PAGE_NUMBER = re.compile(
     r"[-–—―‐~・|(\[<\s]*(?:p\.?|page|pg\.?|ページ|頁)?\s*(\d{1,4})\s*(?:(?:/|of|中)\s*\d{1,4})?\s*(?:ページ|頁|page)?[-–—―‐~・|)\]>\s]*",
     re.IGNORECASE,
@@ -127,8 +132,9 @@ _FOLIO = re.compile(
 
 def _running(document: Document, config: CleanConfig) -> dict[int, Reason]:
     """Index -> reason of blocks that repeat at the edges of pages. The first of equal ones stays,
-    unless it is only a page number."""
-    if document.pages < 2 or not (config.headers or config.footers):
+    unless it is only a page number. Slides and worksheets repeat titles that mean something: only
+    printed pages are looked at."""
+    if document.pages < 2 or not document.media.startswith(_PRINTED) or not (config.headers or config.footers):
         return {}
     edges = _edges(document.blocks)
     found: dict[int, Reason] = {}
