@@ -86,3 +86,12 @@ class Counter:
 
 def broken_factory(init: Request) -> None:
     raise MissingExtraError("engine 'x' needs the package 'y'", hint="pip install 'hagane[z]'")
+
+
+_KEPT: list[bytearray] = []
+
+
+def keep(request: Request) -> Request:
+    """Leaks."""
+    _KEPT.append(bytearray(os.urandom(1)) * request["bytes"])
+    return {"pid": os.getpid()}

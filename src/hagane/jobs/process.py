@@ -176,6 +176,9 @@ class Worker:
             self._end()
         if self._child is None:
             self._child = _Child(self.target, threads=self._threads, env=self._env)
+            if self._closed:  # `close` came before it could see the child
+                self._end()
+                raise StateError("this worker is closed")
             how = {"init": self._init, "nice": self._nice}
             if self._memory_bytes:
                 how["data_bytes"] = 2 * self._memory_bytes
@@ -185,6 +188,8 @@ class Worker:
             except (frames.BrokenFrames, _Failed) as cause:
                 failed = cause if isinstance(cause, _Failed) else _Failed(Failure("crashed", "at its start"))
                 self._end()
+                if self._closed:
+                    raise StateError("this worker is closed") from None
                 raise _start_error(self.target, failed) from None
         return self._child
 
