@@ -141,9 +141,7 @@ def _read(answerer: Answerer, used: Sequence[Passage]) -> list[Label]:
     return [p.chunk.label for p in used] if getattr(answerer, "reads_all", False) else []
 
 
-def nearest_of(
-    known: Asked, passages: Sequence[Passage], *, n: int, analyzer: Analyzer
-) -> tuple[Citation, ...]:
+def nearest_of(known: Asked, passages: Sequence[Passage], *, n: int, analyzer: Analyzer) -> tuple[Citation, ...]:
     """The best place of each of the first `n` passages: what to show when there is no answer."""
     from .answer_choose import score_units
     from .answer_support import units

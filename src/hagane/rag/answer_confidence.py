@@ -7,7 +7,7 @@ bench/abstain.py, whose coefficients stand in answer_weights.toml.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hagane.core.seams import Analyzer
 from hagane.core.types import Passage

@@ -12,6 +12,7 @@ from hagane.core.labels import Label
 from hagane.core.seams import Analyzer, ChatModel, Embedder
 from hagane.core.types import AnswerPart, Passage
 
+from .answer import AnswerConfig
 from .answer_choose import Scored, score_units
 from .answer_cite import Citer
 from .answer_support import Asked, units
@@ -56,7 +57,7 @@ def build(
     analyzer: Analyzer,
     embedder: Embedder | None,
     model: ChatModel | None,
-    config: "AnswerConfigLike",  # noqa: F821
+    config: AnswerConfig,
     label: Label,
 ) -> Extract:
     """What the table ANSWERERS calls."""

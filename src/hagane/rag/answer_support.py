@@ -20,7 +20,9 @@ from hagane.index.bm25 import idf
 from hagane.prepare.cut import narrow
 
 _NOT_READ = frozenset({"title", "heading", "header", "footer", "navigation", "meta"})
-_BULLET = re.compile(r"\s*(?:[・\-*+●○■□◆◇▼▶※•]|[0-9０-９]{1,3}[.)．）]|[(（][0-9０-９一二三四五六七八九十]{1,3}[)）]|[①-⑳]|第[0-9０-９一二三四五六七八九十]+[条項])")
+_BULLET = re.compile(
+    r"\s*(?:[・\-*+●○■□◆◇▼▶※•]|[0-9０-９]{1,3}[.)．）]|[(（][0-9０-９一二三四五六七八九十]{1,3}[)）]|[①-⑳]|第[0-9０-９一二三四五六七八九十]+[条項])"
+)
 _N_SHORT_LINE = 16  # characters; a shorter line is a line of its own, not one that was wrapped
 
 
