@@ -142,6 +142,15 @@ def test_the_child_sees_no_secrets_and_an_empty_stdin(monkeypatch):
     assert (got["env"]["OMP_NUM_THREADS"], got["env"]["EXTRA"], got["stdin"]) == ("3", "余分", "")
 
 
+def test_the_end_of_what_it_printed_is_kept_for_debugging_only(caplog, capfd):
+    with Worker(f"{TARGETS}:act") as worker:
+        worker.ask({"do": "shout"})
+        worker.ask({"do": "abort"})
+        assert worker.last_stderr.endswith(b"stderr ")
+        assert len(worker.last_stderr) <= 8192
+    assert "stderr" not in caplog.text + "".join(capfd.readouterr())
+
+
 def test_a_module_in_the_current_folder_is_not_imported(tmp_path, monkeypatch):
     """Documents may lie there; python -m would look there first."""
     (tmp_path / "json.py").write_text("raise SystemExit('hostile')")

@@ -131,6 +131,12 @@ def test_a_source_rises_at_once_and_falls_by_two(ledger, fill):
     assert str(ledger.marks.source("rules", label("internal"))) == "internal"
 
 
+def test_a_source_without_documents_may_be_labelled_anew(ledger, fill):
+    id = fill.put("規程.md", label="restricted")
+    ledger.documents.delete([id])
+    assert str(ledger.marks.source("rules", label("public"))) == "public"
+
+
 def test_a_rising_source_ends_a_lowering(ledger, fill):
     id = fill.put("規程.md", label="internal")
     request = ledger.marks.request_lowering(id, label("public"), by=OWNER, reason="公開")

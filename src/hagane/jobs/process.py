@@ -95,6 +95,7 @@ class Worker:
         self._child: _Child | None = None
         self._number = 0
         self._closed = False
+        self.last_stderr = b""  # the end of what an ended child printed: for a debugger's eyes, it may hold content
 
     @property
     def pid(self) -> int | None:
@@ -242,10 +243,14 @@ class Worker:
         return bool(self._memory_bytes) and child.resident_bytes() > (self._memory_bytes or 0)
 
     def _grown(self) -> bool:
-        """True when the child holds so much that the next request would be judged by this one's leavings."""
-        return (
-            bool(self._memory_bytes and self._child) and self._child.resident_bytes() > (self._memory_bytes or 0) // 2
-        )
+        """True when the child holds so much that the next request would be judged by what others left.
+        What it held after its first request (libraries, models) is no growth."""
+        child, limit = self._child, self._memory_bytes
+        if not limit or child is None:
+            return False
+        now = child.resident_bytes()
+        child.first_bytes = child.first_bytes or now
+        return now > limit * 3 // 4 or (now > limit // 2 and now - child.first_bytes > limit // 4)
 
     def _cause_of_death(self, child: _Child) -> Failure:
         code = child.ended()
@@ -265,6 +270,7 @@ class Worker:
         child, self._child = self._child, None
         if child is not None:
             child.dispose()
+            self.last_stderr = child.stderr_tail()
 
 
 class _Child:
@@ -297,14 +303,20 @@ class _Child:
         os.set_blocking(self._replies, False)
         self._buffer = bytearray()
         self.peak_bytes = 0
+        self.first_bytes = 0
         self._errors: deque[bytes] = deque(maxlen=_TAIL_BYTES // 1024)
-        threading.Thread(target=self._drain, args=(self.process.stderr,), daemon=True).start()
+        self._draining = threading.Thread(target=self._drain, args=(self.process.stderr,), daemon=True)
+        self._draining.start()
 
     def _drain(self, stream: Any) -> None:
         """Keep the end of what it says; never shown or logged, since a library may print content."""
         with contextlib.suppress(OSError, ValueError), stream:
             while part := stream.read(1024):
                 self._errors.append(part)
+
+    def stderr_tail(self) -> bytes:
+        self._draining.join(timeout=1.0)
+        return b"".join(self._errors)[-_TAIL_BYTES:]
 
     def readable(self) -> bool:
         return bool(select.select([self._replies], [], [], 0)[0])

@@ -7,6 +7,7 @@ business; these only do it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import re
@@ -23,9 +24,10 @@ _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,120}")
 _TEMPORARY = ".new-"
 
 
-def write_whole(file: Path, data: bytes) -> None:
+def write_whole(file: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace `file` by `data` so that a crash leaves the old or the new bytes, never a mixture.
-    Raises: StorageError (disk full, no rights)."""
+    Not `durable`: the caller calls `sync_all` before it relies on the bytes (two synced writes per file
+    took most of the time of a large sync). Raises: StorageError (disk full, no rights)."""
     name = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +35,11 @@ def write_whole(file: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as out:
             out.write(data)
             out.flush()
-            os.fsync(out.fileno())
+            if durable:
+                os.fsync(out.fileno())
         os.replace(name, file)
-        sync_folder(file.parent)
+        if durable:
+            sync_folder(file.parent)
     except OSError as cause:
         if name is not None:
             with contextlib.suppress(OSError):
@@ -44,6 +48,20 @@ def write_whole(file: Path, data: bytes) -> None:
             f"{file.parent}: {cause.strerror or type(cause).__name__}",
             hint="free some space or check the folder's rights, then run the command again",
         ) from cause
+
+
+def sync_all(folder: Path) -> None:
+    """Make everything written to the file system of `folder` durable, in one go.
+    Raises: StorageError when the system could not."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+        elif syncfs(handle) != 0:
+            raise StorageError(f"{folder}: {os.strerror(ctypes.get_errno())}", hint="check the disk and its free space")
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:
@@ -67,12 +85,12 @@ class FileBlobs:
             raise ValueError("not a sha256 in lower-case hex")
         return self.folder / sha256[:2] / sha256
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes, *, durable: bool = True) -> str:
         """Keep `data`; its sha256. Writing the same bytes again costs nothing. Raises: StorageError."""
         sha256 = hashlib.sha256(data).hexdigest()
         file = self.file(sha256)
         if not file.exists():
-            write_whole(file, data)
+            write_whole(file, data, durable=durable)
         return sha256
 
     def open(self, sha256: str, *, verify: bool = False) -> bytes:
@@ -113,9 +131,10 @@ class KeyedStore:
             raise ValueError("a key is 3 to 121 letters, digits, _, . and -")
         return self.folder / key[-2:].lower() / f"{key}.zst"
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """Keep `data` under `key`, replacing what was there. Raises: StorageError."""
-        write_whole(self.file(key), zstandard.ZstdCompressor(level=self._level, write_checksum=True).compress(data))
+        packed = zstandard.ZstdCompressor(level=self._level, write_checksum=True).compress(data)
+        write_whole(self.file(key), packed, durable=durable)
 
     def get(self, key: str) -> bytes:
         """The bytes. Raises: NotFoundError; StorageError when damaged."""

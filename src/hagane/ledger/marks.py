@@ -93,14 +93,16 @@ class Marks:
 
     def source(self, name: str, wanted: Label, *, by: str = "owner") -> Label:
         """The label that source `name` gives, now that hagane.yaml says `wanted`. A raise is applied to all
-        its documents at once; a lowering is not: the label that counts is returned, and lowering it takes
-        `request_source_lowering`."""
+        its documents at once; a lowering is not (unless the source has no documents): the label that counts is
+        returned, and lowering it takes `request_source_lowering`."""
         with self._db.writing() as connection:
             held = connection.execute(select(db.sources.c.label).where(db.sources.c.name == name)).scalar()
             if held is None:
                 db.insert_new(connection, db.sources, [{"name": name, "label": str(wanted)}])
                 return wanted
-            counts = wanted.join(Label.parse(held))
+            d = db.documents.c
+            empty = connection.execute(select(d.id).where(d.source == name).limit(1)).first() is None
+            counts = wanted if empty else wanted.join(Label.parse(held))
             if str(counts) != held:
                 self._set_source(connection, name, counts)
                 self._auditor.record("label.source", principal=by, source=name, before=held, after=str(counts))
