@@ -19,6 +19,7 @@ from hagane.core.errors import StorageError
 from hagane.core.labels import EVERYTHING, Label
 from hagane.core.types import Chunk, Principal
 from hagane.jobs.local import Failure, WorkerPool
+from hagane.ledger.blobs import sync_all
 from hagane.ledger.files import Seen
 from hagane.ledger.ledger import Ledger
 from hagane.ledger.records import Draft, Record
@@ -326,6 +327,7 @@ class _Group:
         if not self._seen:
             return
         ingest = self._ingest
+        sync_all(ingest.ledger.state)  # what the workers wrote, before any row speaks of it
         files = {seen.document for seen in self._seen}
         stale = ingest.ledger.files.documents(sorted(files & self._known))
         fresh = {draft.id for draft in self._drafts}

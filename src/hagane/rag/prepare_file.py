@@ -82,7 +82,7 @@ class Prepare:
             return {"sha256": "", "parts": [], "asides": [aside_to(Aside("", cause.reason, str(cause)))]}
         except OSError as cause:
             return {"sha256": "", "parts": [], "asides": [aside_to(Aside("", "unreadable", type(cause).__name__))]}
-        sha256 = self.blobs.put(data)
+        sha256 = self.blobs.put(data, durable=False)
         size = len(data)
         del data
         blob = Blob(str(self.blobs.file(sha256)), path, size, sha256)
@@ -128,7 +128,7 @@ class Prepare:
         if chunks:
             left_out = [[drop.index, drop.reason] for drop in dropped]
             entry = {"document": document_to(document), "chunks": chunks, "dropped": left_out}
-            self.parsed.put(version, json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode())
+            self.parsed.put(version, json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode(), durable=False)
         return {
             "name": document.name,
             "version": version,
