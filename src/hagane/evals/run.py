@@ -1,7 +1,7 @@
 """Question sets against a system: a report of metrics with intervals, and one case per question.
 
 Systems come in as callables, so anything that searches or answers can be measured. What each metric
-means stands in `docs/reference/metrics.md`; the formulas are in `metrics`, the intervals in `stats`.
+means stands in `docs/measuring.md`; the formulas are in `metrics`, the intervals in `stats`.
 """
 
 from __future__ import annotations
