@@ -1,7 +1,7 @@
 """Law 5: each backend name passes its seam's contract suite.
 
-A file of tests/contract declares what it runs, `CONTRACT = {"STORES": ("lance", "memory")}`, and
-parametrises over these names, so that each stands in the id of a collected test.
+A file of tests/contract declares what it runs, `CONTRACT = {"STORES": ("lance", "memory")}` (the table's module may
+stand before it, "hagane.index:STORES"), and parametrises over these names, so that each stands in the id of a collected test.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from source_tree import ROOT, called, dotted, tables
+from source_tree import PACKAGE, ROOT, called, dotted, tables, tree_of
 
 CONTRACTS = ROOT / "tests" / "contract"
 NAMES = [(table, name) for table, entries in tables().items() for name in entries]
@@ -36,7 +36,7 @@ def covered() -> dict[tuple[str, str], list[Path]]:
     for path in sorted(CONTRACTS.glob("test_*.py")):
         for table, names in declared(path).items():
             for name in names:
-                found.setdefault((table, name), []).append(path)
+                found.setdefault((table.rpartition(":")[2], name), []).append(path)
     return found
 
 
@@ -44,7 +44,7 @@ def covered() -> dict[tuple[str, str], list[Path]]:
 def collected() -> tuple[str, ...]:
     """The ids of all tests of tests/contract that a plain run would run."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", str(CONTRACTS)],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-o", "addopts=-m 'not long'", str(CONTRACTS)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -65,6 +65,18 @@ def test_each_backend_name_has_a_contract_run(table: str, name: str):
     word = re.compile(rf"(?:\[|-){re.escape(name)}(?:-|\])")
     ran = [line for line in collected() if any(home.name in line for home in homes) and word.search(line)]
     assert ran, f"no collected test of {[home.name for home in homes]} carries {name!r} in its id"
+
+
+@pytest.mark.parametrize(("table", "name"), NAMES, ids=[f"{table}-{name}" for table, name in NAMES])
+def test_each_backend_name_stands_for_something(table: str, name: str):
+    """A late-loaded string may point at nothing until a user writes its name."""
+    module, _, attribute = tables()[table][name].partition(":")
+    path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+    assert path.is_file(), f"{module} does not exist"
+    names = {getattr(node, "name", "") for node in tree_of(path).body}
+    names |= {alias.asname or alias.name for node in tree_of(path).body for alias in getattr(node, "names", ())
+              if isinstance(alias, ast.alias)}  # fmt: skip
+    assert attribute in names, f"{module} defines no {attribute}"
 
 
 def test_nothing_is_declared_that_no_table_names():
