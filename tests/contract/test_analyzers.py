@@ -8,10 +8,10 @@ from hagane.contracts.analyzer import AnalyzerContract
 from hagane.core.registry import load
 from hagane.index.words import ANALYZERS
 
-CONTRACT = {"hagane.index.words:ANALYZERS": ("ngram", "sudachi")}
+CONTRACT = {"ANALYZERS": ("ngram", "sudachi")}
 
 
-@pytest.fixture(scope="module", params=CONTRACT["hagane.index.words:ANALYZERS"])
+@pytest.fixture(scope="module", params=CONTRACT["ANALYZERS"])
 def shipped(request):
     return load(ANALYZERS, request.param, what="analyzer")()
 

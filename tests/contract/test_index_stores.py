@@ -9,10 +9,10 @@ from hagane.contracts.searcher import SearcherContract
 from hagane.core.registry import load
 from hagane.index import STORES
 
-CONTRACT = {"hagane.index:STORES": ("lance", "memory")}
+CONTRACT = {"STORES": ("lance", "memory")}
 
 
-@pytest.mark.parametrize("name", CONTRACT["hagane.index:STORES"])
+@pytest.mark.parametrize("name", CONTRACT["STORES"])
 class TestStores(IndexContract, SearcherContract):
     @pytest.fixture
     def store(self, name, tmp_path):

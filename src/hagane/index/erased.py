@@ -22,7 +22,6 @@ def traces(folder: Path, text: str) -> list[str]:
     for path in sorted(folder.glob("*.lance")):
         found += _versions(folder, path.stem, text)
         found += [f"{path.stem}: deleted rows lie in a data file of {f.name}" for f in (path / "_deletions").glob("*")]
-        found += _orphans(folder, path)
     found += _frequencies(folder / "frequencies.arrow", text)
     found += _raw(folder, text)
     return found
@@ -46,18 +45,11 @@ def _holds(row: dict[str, Any], text: str) -> bool:
     return any(text in field for field in fields)
 
 
-def _orphans(folder: Path, path: Path) -> Iterator[str]:
-    """Older versions that were not cleaned away leave their manifests."""
-    manifests = list((path / "_versions").glob("*.manifest"))
-    if len(manifests) > 1:
-        yield f"{path.stem}: {len(manifests)} versions are kept"
-
-
 def _frequencies(path: Path, text: str) -> Iterator[str]:
     if path.is_file():
         with pa.OSFile(str(path)) as file:
             terms = pa.ipc.open_file(file).read_all()["term"].to_pylist()
-        if text in terms:
+        if any(text in term for term in terms):
             yield f"{path.name}: as a term"
 
 

@@ -13,22 +13,16 @@ has not committed yet). Any number of processes and threads read; each read sees
 
 from __future__ import annotations
 
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from lancedb.index import FTS, Bitmap, BTree, IvfSq
+from lancedb.index import Bitmap, BTree, IvfSq
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
-from ..core.errors import HaganeError, LabelError, StorageError
+from ..core.errors import LabelError, StateError
 from ..core.labels import EVERYTHING, Clearance, Label, join
 from ..core.seams import Floats
 from ..core.types import Chunk, Hit, Statistics
@@ -36,6 +30,7 @@ from .frequencies import Frequencies
 from .memory import unit_rows
 from .payload import pack, unpack
 from .resident import Resident
+from .tables import TERMS, Tables, groups, indexed, is_in, storage, tidy, upsert
 
 WORDS = pa.schema(
     [
@@ -50,21 +45,7 @@ WORDS = pa.schema(
     ]
 )
 _CHUNK = ["id", "document", "version", "label", "ordinal", "payload"]
-_GROUP = 500  # values in one IN (...)
 _PROBES, _REFINE = 48, 4  # partitions looked into, and exactly re-scored rows per wanted one
-_REWRITE = 20_000  # rows rewritten in one commit: bounds memory to about 50 MB
-
-# max_token_length: the default of 40 silently drops 64-digit hashes (docs: FTS).
-_FTS = FTS(
-    base_tokenizer="whitespace",
-    with_position=False,
-    max_token_length=1_000_000,
-    lower_case=False,
-    stem=False,
-    remove_stop_words=False,
-    ascii_folding=False,
-)
-T = TypeVar("T")
 
 
 def _vectors_schema(dim: int) -> pa.Schema:
@@ -72,24 +53,20 @@ def _vectors_schema(dim: int) -> pa.Schema:
     return pa.schema([*text, pa.field("vector", pa.list_(pa.float32(), dim), nullable=False)])
 
 
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+def _indices(name: str) -> dict[str, Any]:
+    """The indices that a table always has; the one over many vectors comes in `optimize`."""
+    shared = {"id": BTree(), "document": BTree(), "label": Bitmap()}
+    return {"tokens": TERMS, **shared} if name == "words" else shared
 
 
-def _is_in(column: str, values: Sequence[str]) -> str:
-    return f"{column} IN ({', '.join(map(_quoted, values))})"
+def _index(table: Any, column: str) -> None:
+    # IVF_SQ builds in 8 s per 72,000 rows, HNSW_SQ in 106 CPU-s for the same recall (docs/log.md).
+    config = IvfSq(distance_type="cosine") if column == "vector" else _indices("words")[column]
+    table.create_index(column, config=config, replace=True)
 
 
-def _groups(values: Sequence[T], size: int = _GROUP) -> Iterator[Sequence[T]]:
-    return (values[start : start + size] for start in range(0, len(values), size))
-
-
-def _tidy(table: Any) -> None:
-    """Small files joined, new rows indexed, older versions removed. Zero retention is what erasure needs; a
-    reader elsewhere whose files go away under it tries once more (`_read`)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"optimize\(cleanup_older_than=0\)")
-        table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+def _dim(table: Any) -> int:
+    return table.schema.field("vector").type.list_size
 
 
 def flows(label: str, clearance: Clearance) -> bool:
@@ -100,21 +77,15 @@ def flows(label: str, clearance: Clearance) -> bool:
         return False
 
 
-@contextmanager
-def _storage(act: str) -> Iterator[None]:
-    """Errors of the store as StorageError; their own words stay in `__cause__` (they may hold content)."""
-    try:
-        yield
-    except HaganeError:
-        raise
-    except (OSError, RuntimeError, ValueError, pa.ArrowException) as cause:
-        full = "No space left" in str(cause) or "os error 28" in str(cause)
-        raise StorageError(
-            f"the search index could not {act}" + (": the disk is full" if full else f" ({type(cause).__name__})"),
-            hint="free some space and run the command again; what was committed is kept"
-            if full
-            else "hagane doctor checks the index; it can be deleted and rebuilt from the documents by hagane sync",
-        ) from cause
+def _between(new: Label, stored: Iterable[str]) -> Label:
+    """The join of a new label and the stored ones; what cannot be read is shown to nobody and left out."""
+    readable = []
+    for label in stored:
+        try:
+            readable.append(Label.parse(label))
+        except LabelError:
+            continue
+    return join(new, *readable)
 
 
 class LanceIndex:
@@ -122,59 +93,27 @@ class LanceIndex:
 
     `exact_rows`: up to so many rows vectors are searched exactly in memory (4 x dim bytes each); more
     rows use the approximate index, except for a clearance that allows fewer.
+    `space`: the table of vectors that is written and searched ("vectors", "vectors-static", ...). Every
+    space on disk is relabelled and deleted from, whichever is open.
     """
 
-    def __init__(self, folder: Path | str, *, exact_rows: int = 200_000) -> None:
+    def __init__(self, folder: Path | str, *, exact_rows: int = 200_000, space: str = "vectors") -> None:
+        if not space.startswith("vectors"):
+            raise ValueError(f"space is {space!r}, must begin with 'vectors'")
         self.folder = Path(folder)
         self._exact_rows = exact_rows
-        self._lock = threading.RLock()
-        self._tables: dict[str, Any] = {}
+        self._space = space
+        self._tables = Tables(self.folder)
+        self._lock = self._tables.lock
         self._resident: Resident | None = None
         self._known: tuple[int, set[str]] | None = None  # (version of words, its chunk ids)
         self._frequencies: Frequencies | None = None
-        self._labels: dict[str, tuple[int, dict[str, int]]] = {}
-        with _storage("be opened"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._db = lancedb.connect(str(self.folder), read_consistency_interval=timedelta(0))
-
-    # tables
-
-    def _table(self, name: str) -> Any | None:
-        """The table, or None while nobody has written it."""
-        table = self._tables.get(name)
-        if table is None and (self.folder / f"{name}.lance").is_dir():
-            with self._lock:
-                table = self._tables[name] = self._db.open_table(name)
-        return table
 
     def _create(self, name: str, schema: pa.Schema) -> Any:
-        """The table with all its indices, empty if new: rows only ever stand in a table that has them."""
-        with self._lock:
-            table = self._table(name)
-            if table is None:
-                table = self._tables[name] = self._db.create_table(name, schema=schema, exist_ok=True)
-            have = {index.columns[0] for index in table.list_indices()}
-            for column, config in self._indices(name).items():
-                if column not in have:
-                    table.create_index(column, config=config, replace=True)
-            return table
+        return self._tables.create(name, schema, _indices(name))
 
-    @staticmethod
-    def _indices(name: str) -> dict[str, Any]:
-        shared = {"id": BTree(), "document": BTree(), "label": Bitmap()}
-        return {"tokens": _FTS, **shared} if name == "words" else shared
-
-    def _rows(self, name: str, columns: Sequence[str], where: str | None = None) -> pa.Table:
-        """All rows of a table, or those of a filter; no rows while there is no table."""
-        table = self._table(name)
-        if table is None:
-            return pa.table({column: pa.array([], WORDS.field(column).type) for column in columns})
-        query = table.search().select(list(columns))
-        return (query.where(where, prefilter=True) if where else query).to_arrow()
-
-    def _rows_of(self, name: str, columns: Sequence[str], column: str, values: Sequence[str]) -> pa.Table:
-        found = [self._rows(name, columns, _is_in(column, group)) for group in _groups(values)]
-        return pa.concat_tables(found) if found else self._rows(name, columns, "false")
+    def _spaces(self) -> list[str]:
+        return self._tables.names("vectors")
 
     # writing
 
@@ -195,7 +134,7 @@ class LanceIndex:
             "payload": [pack(chunk) for chunk in chunks],
         }
         rows = pa.table(columns, schema=WORDS)
-        with _storage("take in chunks"), self._lock:
+        with storage("take in chunks"), self._lock:
             words = self._create("words", WORDS)
             if not self._known_ids(words).isdisjoint(latest):
                 self._replace(words, rows, chunks)
@@ -205,18 +144,18 @@ class LanceIndex:
 
     def _replace(self, words: Any, rows: pa.Table, chunks: Sequence[Chunk]) -> None:
         """Chunks of which some are there already; a vector's label follows its chunk's, as in `relabel_many`."""
-        known = self._rows_of("words", ["id", "label"], "id", [chunk.id for chunk in chunks])
+        known = self._tables.rows_of("words", ["id", "label"], "id", [chunk.id for chunk in chunks])
         before = dict(zip(known["id"].to_pylist(), known["label"].to_pylist(), strict=True))
-        moved = [c for c in chunks if c.id in before and before[c.id] != str(c.label)]
-        self._shift_vectors({c.id: join(Label.parse(before[c.id]), c.label) for c in moved})
-        self._upsert(words, rows)
-        self._shift_vectors({c.id: c.label for c in moved})
+        there = [chunk for chunk in chunks if chunk.id in before]
+        self._shift_vectors({c.id: _between(c.label, [before[c.id]]) for c in there if before[c.id] != str(c.label)})
+        upsert(words, rows)
+        self._shift_vectors({chunk.id: chunk.label for chunk in there})
 
     def _known_ids(self, words: Any) -> set[str]:
         """Ids of all chunks, kept from write to write while nobody else writes."""
         version = words.version
         if self._known is None or self._known[0] != version:
-            self._known = (version, set(self._rows("words", ["id"])["id"].to_pylist()))
+            self._known = (version, set(self._tables.rows("words", ["id"])["id"].to_pylist()))
         return self._known[1]
 
     def _remember(self, words: Any, ids: Iterable[str]) -> None:
@@ -224,21 +163,15 @@ class LanceIndex:
             self._known[1].update(ids)
             self._known = (words.version, self._known[1])
 
-    @staticmethod
-    def _upsert(table: Any, rows: pa.Table) -> None:
-        table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
-
     def _shift_vectors(self, labels: Mapping[str, Label], *, column: str = "id") -> None:
-        """Set the label of vectors, given per chunk id (or per document)."""
-        vectors = self._table("vectors")
-        if vectors is None:
-            return
-        for label in sorted(set(labels.values()), key=str):
-            own = [key for key, its in labels.items() if its == label]
-            for group in _groups(own):
-                stale = f"{_is_in(column, group)} AND label != {_quoted(str(label))}"
-                if vectors.count_rows(stale):
-                    vectors.update(where=stale, values={"label": str(label)})
+        """Set the label of vectors, given per chunk id (or per document), in every space."""
+        for vectors in filter(None, map(self._tables.get, self._spaces())):
+            for label in sorted(set(labels.values()), key=str):
+                own = [key for key, its in labels.items() if its == label]
+                for group in groups(own):
+                    stale = f"{is_in(column, group)} AND NOT {is_in('label', [str(label)])}"
+                    if vectors.count_rows(stale):
+                        vectors.update(where=stale, values={"label": str(label)})
 
     def add_vectors(self, ids: Sequence[str], vectors: Floats) -> None:
         """Ids without a chunk are left out; a chunk's vector is replaced. Raises: ValueError for rows of another
@@ -247,20 +180,20 @@ class LanceIndex:
         if not len(rows):
             return
         place = {key: at for at, key in enumerate(ids)}
-        table = self._table("vectors")
-        dim = table.schema.field("vector").type.list_size if table is not None else rows.shape[1]
+        table = self._tables.get(self._space)
+        dim = _dim(table) if table is not None else rows.shape[1]
         if dim != rows.shape[1]:
             raise ValueError(f"vectors have {rows.shape[1]} dimensions, the index has {dim}")
-        with _storage("take in vectors"), self._lock:
-            found = self._rows_of("words", ["id", "document", "label"], "id", list(place))
+        with storage("take in vectors"), self._lock:
+            found = self._tables.rows_of("words", ["id", "document", "label"], "id", list(place))
             if not found.num_rows:
                 return
             chosen = np.ascontiguousarray(rows[[place[key] for key in found["id"].to_pylist()]])
             vector = pa.FixedSizeListArray.from_arrays(pa.array(chosen.reshape(-1)), dim)
             new = pa.table([*found.columns, vector], schema=_vectors_schema(dim))
-            table = self._create("vectors", new.schema)
-            if self._rows_of("vectors", ["id"], "id", found["id"].to_pylist()).num_rows:
-                self._upsert(table, new)
+            table = self._create(self._space, new.schema)
+            if self._tables.rows_of(self._space, ["id"], "id", found["id"].to_pylist()).num_rows:
+                upsert(table, new)
             else:
                 table.add(new)
 
@@ -270,20 +203,20 @@ class LanceIndex:
     def relabel_many(self, labels: Mapping[str, Label]) -> None:
         """New labels of documents. Vectors go to the join of old and new first and to the new one last, so
         that no moment shows them to someone who may see neither."""
-        with _storage("relabel"), self._lock:
-            words = self._table("words")
+        with storage("relabel"), self._lock:
+            words = self._tables.get("words")
             if words is None:
                 return
-            found = self._rows_of("words", ["document", "label"], "document", list(labels))
+            found = self._tables.rows_of("words", ["document", "label"], "document", list(labels))
             old: dict[str, set[str]] = {}
             for document, before in zip(found["document"].to_pylist(), found["label"].to_pylist(), strict=True):
                 old.setdefault(document, set()).add(before)
-            between = {d: join(labels[d], *map(Label.parse, before)) for d, before in old.items()}
+            between = {d: _between(labels[d], before) for d, before in old.items()}
             self._shift_vectors(between, column="document")
             for label in sorted(set(labels.values()), key=str):
                 stale = [d for d, before in old.items() if labels[d] == label and before != {str(label)}]
-                for group in _groups(stale):
-                    words.update(where=_is_in("document", group), values={"label": str(label)})
+                for group in groups(stale):
+                    words.update(where=is_in("document", group), values={"label": str(label)})
             self._shift_vectors({d: labels[d] for d in old}, column="document")
 
     def delete(self, documents: Sequence[str], *, purge: bool) -> None:
@@ -295,115 +228,68 @@ class LanceIndex:
         self._delete("id", ids, purge=purge)
 
     def _delete(self, column: str, values: Sequence[str], *, purge: bool) -> None:
-        with _storage("delete"), self._lock:
-            for name in ("vectors", "words"):  # this order: no vector outlives its chunk
-                table = self._table(name)
-                for group in _groups(list(values)) if table is not None else ():
-                    table.delete(_is_in(column, group))
+        with storage("delete"), self._lock:
+            if purge:
+                self._unfinished.touch()
+            for name in (*self._spaces(), "words"):  # this order: no vector outlives its chunk
+                table = self._tables.get(name)
+                for group in groups(list(values)) if table is not None else ():
+                    table.delete(is_in(column, group))
         if purge:
             self.compact()
 
+    def drop_vectors(self) -> None:
+        """Forget this space's vectors, because another embedder is to make them anew."""
+        with storage("drop vectors"), self._lock:
+            self._tables.drop(self._space)
+            self._resident = None
+
     def optimize(self) -> None:
-        """Fold what was added into the indices and drop old versions. Call it once at the end of a run."""
-        with _storage("be optimised"), self._lock:
-            for name in ("words", "vectors"):
-                table = self._table(name)
+        """Fold what was added into the indices and drop old versions. Call it once at the end of a run. Finishes
+        a purge that was interrupted."""
+        if self._unfinished.exists():
+            self.compact()
+            return
+        with storage("be optimised"), self._lock:
+            for name in ("words", *self._spaces()):
+                table = self._tables.get(name)
                 if table is not None:
                     self._create(name, table.schema)
-                    self._approximate(name, table)
-                    _tidy(table)
+                    if name != "words" and table.count_rows() > self._exact_rows and "vector" not in indexed(table):
+                        _index(table, "vector")
+                    tidy(table)
             self._save_frequencies()
 
-    def _approximate(self, name: str, table: Any) -> None:
-        """The approximate index over vectors, once there are more than are searched exactly."""
-        if name == "vectors" and table.count_rows() > self._exact_rows:
-            have = {index.columns[0] for index in table.list_indices()}
-            if "vector" not in have:
-                self._index_vectors(table)
-
-    @staticmethod
-    def _index_vectors(table: Any) -> None:
-        # IVF_SQ builds in 8 s per 72,000 rows, HNSW_SQ in 106 CPU-s for the same recall (docs/log.md).
-        table.create_index("vector", config=IvfSq(distance_type="cosine"), replace=True)
+    @property
+    def _unfinished(self) -> Path:
+        """There while a purge is under way: the next `optimize` or `compact` finishes it."""
+        return self.folder / "purge.unfinished"
 
     def compact(self) -> None:
-        """Leave nothing of deleted or replaced rows on disk: rewrite what lies beside them, rebuild the indices,
-        drop all older versions. Seconds per 100,000 rows. Raises: StorageError when something stayed."""
-        with _storage("be compacted"), self._lock:
+        """Leave nothing of deleted or replaced rows in any file. Seconds per 100,000 rows. Raises: StorageError
+        when something stayed."""
+        with storage("be compacted"), self._lock:
             self._frequencies = self._resident = None
             self._terms_file.unlink(missing_ok=True)
-            for name in ("words", "vectors"):
-                table = self._table(name)
-                if table is None:
-                    continue
-                _tidy(table)
-                self._rewrite(name, table)
-                for index in table.list_indices():
-                    column = index.columns[0]
-                    if column == "vector":
-                        self._index_vectors(table)
-                    else:
-                        table.create_index(column, config=self._indices(name)[column], replace=True)
-                _tidy(table)
-                if self._holed(name):
-                    raise StorageError(f"deleted rows stayed in {name}", hint="run the command again")
+            for name in ("words", *self._spaces()):
+                self._tables.erase(name, _index)
             self._save_frequencies()
-
-    def _holed(self, name: str) -> list[int]:
-        """Numbers of the fragments that still hold deleted rows: each has a file in _deletions."""
-        files = (self.folder / f"{name}.lance" / "_deletions").glob("*-*-*.*")
-        return sorted({int(file.name.partition("-")[0]) for file in files})
-
-    def _rewrite(self, name: str, table: Any) -> None:
-        """Move the living rows of holed fragments into new ones; `optimize` drops the old."""
-        for fragment in self._holed(name):
-            low, high = fragment << 32, (fragment + 1) << 32  # a row id is fragment and place
-            living = table.search().where(f"_rowid >= {low} AND _rowid < {high}", prefilter=True)
-            places = sorted(living.select(["_rowid"]).with_row_id(True).to_arrow()["_rowid"].to_pylist())
-            for group in _groups(places, _REWRITE):
-                within = f"_rowid >= {group[0]} AND _rowid <= {group[-1]}"
-                self._upsert(table, self._rows(name, table.schema.names, within))
-        _tidy(table)
+            self._unfinished.unlink(missing_ok=True)
 
     # reading
 
-    def _read(self, act: str, read: Callable[[], T]) -> T:
-        """`read()`, once more on fresh tables when a writer's clean-up took the files away under it."""
-        try:
-            return read()
-        except HaganeError:
-            raise
-        except (OSError, RuntimeError, ValueError):
-            with _storage(act):
-                with self._lock:
-                    self._tables.clear()
-                return read()
-
-    def _census(self, name: str) -> dict[str, int]:
-        """Rows per stored label, of the table's newest version."""
-        table = self._table(name)
-        if table is None:
-            return {}
-        version = table.version
-        known = self._labels.get(name)
-        if known is None or known[0] != version:
-            counted = pc.value_counts(self._rows(name, ["label"])["label"])
-            known = (version, {row["values"]: row["counts"] for row in counted.to_pylist()})
-            self._labels[name] = known
-        return known[1]
-
     def _filter(self, name: str, clearance: Clearance) -> tuple[str | None, int]:
         """(SQL filter or None when all rows are allowed, allowed rows)."""
-        census = self._census(name)
+        census = self._tables.census(name)
         seen = sorted(label for label in census if flows(label, clearance))
         n_allowed = sum(census[label] for label in seen)
-        return (None if len(seen) == len(census) else _is_in("label", seen or [""])), n_allowed
+        return (None if len(seen) == len(census) else is_in("label", seen or [""])), n_allowed
 
     def by_words(self, terms: Mapping[str, float], *, clearance: Clearance, n: int) -> list[Hit]:
-        return self._read("be searched", lambda: self._by_words(terms, clearance, n))
+        return self._tables.read("be searched", lambda: self._by_words(terms, clearance, n))
 
     def _by_words(self, terms: Mapping[str, float], clearance: Clearance, n: int) -> list[Hit]:
-        table = self._table("words")
+        table = self._tables.get("words")
         query = _query(terms)
         if table is None or query is None or n <= 0:
             return []
@@ -416,42 +302,54 @@ class LanceIndex:
 
     def by_vector(self, vector: Floats, *, clearance: Clearance, n: int) -> list[Hit]:
         sought = np.asarray(vector, dtype=np.float32)
-        return self._read("be searched", lambda: self._by_vector(sought, clearance, n))
+        return self._tables.read("be searched", lambda: self._by_vector(sought, clearance, n))
 
     def _by_vector(self, vector: Floats, clearance: Clearance, n: int) -> list[Hit]:
-        table = self._table("vectors")
+        table = self._tables.get(self._space)
         if table is None or n <= 0:
             return []
-        if table.count_rows() <= self._exact_rows:
-            return self._residents(table).search(vector, allowed=lambda label: flows(label, clearance), n=n)
-        where, n_allowed = self._filter("vectors", clearance)
+        if _dim(table) != vector.size:
+            raise StateError(
+                f"the question's vector has {vector.size} dimensions, the index has {_dim(table)}",
+                hint="the embedder was changed: run hagane sync to embed the documents anew",
+            )
+        resident = self._residents(table)
+        if resident is not None:
+            return resident.search(vector, allowed=lambda label: flows(label, clearance), n=n)
+        where, n_allowed = self._filter(self._space, clearance)
         if not n_allowed:
             return []
         search = table.search(vector).distance_type("cosine").select(["id", "document", "label", "_distance"]).limit(n)
         search = search.where(where, prefilter=True) if where else search
-        if n_allowed <= self._exact_rows:  # FACTS' filter trap: the approximate index loses rows for narrow rights
+        if n_allowed <= self._exact_rows:  # the approximate index loses rows for narrow rights: 1 % allowed, R@10 0.65
             search = search.bypass_vector_index()
         else:
             search = search.nprobes(_PROBES).refine_factor(_REFINE)
         found = search.to_arrow()
         return _hits(found, [1.0 - distance for distance in found["_distance"].to_pylist()], clearance)
 
-    def _residents(self, table: Any) -> Resident:
+    def _residents(self, table: Any) -> Resident | None:
+        """The newest version's vectors in memory; None when they are too many."""
         version = table.version
         with self._lock:
             if self._resident is None or self._resident.version != version:
-                rows = self._rows("vectors", ["id", "document", "label", "vector"])
+                self._resident = None
+                if table.count_rows() > self._exact_rows:
+                    return None
+                rows = self._tables.rows(self._space, ["id", "document", "label", "vector"])
                 self._resident = Resident.of(version, rows)
             return self._resident
 
     def chunks(self, ids: Sequence[str], *, clearance: Clearance) -> list[Chunk]:
-        rows = self._read("be read", lambda: self._rows_of("words", _CHUNK, "id", list(dict.fromkeys(ids))))
+        rows = self._tables.read(
+            "be read", lambda: self._tables.rows_of("words", _CHUNK, "id", list(dict.fromkeys(ids)))
+        )
         found = {row["id"]: row for row in rows.to_pylist() if flows(row["label"], clearance)}
         ready = {key: unpack(row.pop("payload"), **row) for key, row in found.items()}
         return [ready[key] for key in ids if key in ready]
 
     def statistics(self, terms: Sequence[str], *, clearance: Clearance) -> Statistics:
-        counted = self._read("be counted", self._counted)
+        counted = self._tables.read("be counted", self._counted)
         return counted.statistics(terms, allowed=lambda label: flows(label, clearance))
 
     @property
@@ -460,51 +358,53 @@ class LanceIndex:
 
     def _counted(self) -> Frequencies:
         """Document frequencies of the newest version: known, saved, or counted (0.01 s per 1,000 chunks)."""
-        table = self._table("words")
+        table = self._tables.get("words")
         version = table.version if table is not None else 0
         with self._lock:
             found = self._frequencies
             if found is None or found.version != version:
                 found = Frequencies.load(self._terms_file, version=version)
             if found is None:
-                rows = self._rows("words", ["label", "tokens"])
+                rows = self._tables.rows("words", ["label", "tokens"])
                 found = Frequencies.count(version, rows.to_batches(max_chunksize=10_000))
             self._frequencies = found
             return found
 
     def _save_frequencies(self) -> None:
-        if self._table("words") is not None:
+        if self._tables.get("words") is not None:
             self._counted().save(self._terms_file)
 
     # what every store of the house has besides the seams
 
     def ids(self, document: str | None = None) -> Iterator[tuple[str, str, str, str, bool]]:
         """(chunk, document, version, label, has a vector) of every chunk, or of one document's."""
-        where = None if document is None else _is_in("document", [document])
+        where = None if document is None else is_in("document", [document])
         columns = ["id", "document", "version", "label"]
-        rows = self._read("be read", lambda: self._rows("words", columns, where))
-        with_vector = set(self._read("be read", lambda: self._rows("vectors", ["id"], where))["id"].to_pylist())
+        rows = self._tables.read("be read", lambda: self._tables.rows("words", columns, where))
+        with_vector = set(
+            self._tables.read("be read", lambda: self._tables.rows(self._space, ["id"], where))["id"].to_pylist()
+        )
         for row in zip(*(rows[name].to_pylist() for name in columns), strict=True):
             yield (*row, row[0] in with_vector)
 
     def count(self) -> tuple[int, int]:
         """(chunks, vectors)."""
-        tables = [self._table(name) for name in ("words", "vectors")]
-        with _storage("be counted"):
+        tables = [self._tables.get(name) for name in ("words", self._space)]
+        with storage("be counted"):
             words, vectors = (0 if table is None else table.count_rows() for table in tables)
         return words, vectors
 
     def pending_vectors(self) -> list[str]:
         """Ids of the chunks that have no vector yet, sorted."""
         words, vectors = (
-            self._read("be read", lambda name=name: self._rows(name, ["id"]))["id"].to_pylist()
-            for name in ("words", "vectors")
+            self._tables.read("be read", lambda name=name: self._tables.rows(name, ["id"]))["id"].to_pylist()
+            for name in ("words", self._space)
         )
         return sorted(set(words) - set(vectors))
 
     def iter_pending(self, batch: int = 500) -> Iterator[list[Chunk]]:
         """The chunks that had no vector when the iteration began, in lists of at most `batch`."""
-        for group in _groups(self.pending_vectors(), batch):
+        for group in groups(self.pending_vectors(), batch):
             found = self.chunks(group, clearance=EVERYTHING)
             if found:
                 yield found

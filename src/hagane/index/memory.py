@@ -99,6 +99,12 @@ class MemoryIndex:
                 self._vectors.pop(key, None)
             self._view = None
 
+    def drop_vectors(self) -> None:
+        """Forget all vectors, because another embedder is to make them anew."""
+        with self._lock:
+            self._vectors.clear()
+            self._view = None
+
     # reading
 
     def _current(self) -> _View:
