@@ -21,33 +21,32 @@ from ..core.types import Aside, Blob, Document
 from .detect import detect
 from .limits import Budget, Limits
 
-_HERE = "hagane.sources."
 PARSERS: dict[str, str] = {
-    "pdf": _HERE + "pdf:PdfParser",
-    "image": _HERE + "ocr:ImageParser",
-    "docx": _HERE + "docx:DocxParser",
-    "pptx": _HERE + "pptx:PptxParser",
-    "xlsx": _HERE + "xlsx:XlsxParser",
-    "xls": _HERE + "xls:XlsParser",
-    "doc": _HERE + "legacy:LegacyParser",
-    "ppt": _HERE + "legacy:LegacyParser",
-    "rtf": _HERE + "legacy:LegacyParser",
-    "odt": _HERE + "legacy:LegacyParser",
-    "odp": _HERE + "legacy:LegacyParser",
-    "ods": _HERE + "xls:XlsParser",
-    "csv": _HERE + "sheets:CsvParser",
-    "tsv": _HERE + "sheets:CsvParser",
-    "html": _HERE + "html:HtmlParser",
-    "xml": _HERE + "structured:XmlParser",
-    "json": _HERE + "structured:JsonParser",
-    "jsonl": _HERE + "structured:JsonParser",
-    "ipynb": _HERE + "structured:NotebookParser",
-    "markdown": _HERE + "markdown:MarkdownParser",
-    "text": _HERE + "text:TextParser",
-    "eml": _HERE + "mail:MailParser",
-    "msg": _HERE + "msg:MsgParser",
-    "epub": _HERE + "books:EpubParser",
-    "zip": _HERE + "archive:ZipParser",
+    "pdf": "hagane.sources.pdf:PdfParser",
+    "image": "hagane.sources.ocr:ImageParser",
+    "docx": "hagane.sources.docx:DocxParser",
+    "pptx": "hagane.sources.pptx:PptxParser",
+    "xlsx": "hagane.sources.xlsx:XlsxParser",
+    "xls": "hagane.sources.xls:XlsParser",
+    "doc": "hagane.sources.legacy:LegacyParser",
+    "ppt": "hagane.sources.legacy:LegacyParser",
+    "rtf": "hagane.sources.legacy:LegacyParser",
+    "odt": "hagane.sources.odf:OdfParser",
+    "odp": "hagane.sources.odf:OdfParser",
+    "ods": "hagane.sources.xls:XlsParser",
+    "csv": "hagane.sources.sheets:CsvParser",
+    "tsv": "hagane.sources.sheets:CsvParser",
+    "html": "hagane.sources.html:HtmlParser",
+    "xml": "hagane.sources.structured:XmlParser",
+    "json": "hagane.sources.structured:JsonParser",
+    "jsonl": "hagane.sources.structured:JsonParser",
+    "ipynb": "hagane.sources.structured:NotebookParser",
+    "markdown": "hagane.sources.markdown:MarkdownParser",
+    "text": "hagane.sources.text:TextParser",
+    "eml": "hagane.sources.mail:MailParser",
+    "msg": "hagane.sources.msg:MsgParser",
+    "epub": "hagane.sources.books:EpubParser",
+    "zip": "hagane.sources.archive:ZipParser",
 }
 
 
@@ -100,7 +99,12 @@ class _Router:
         table = {name: target for name, target in self._parsers.items() if isinstance(target, str)}
         made = load(table, kind, what="parser")
         wanted = inspect.signature(made).parameters
-        offered: dict[str, Any] = {"limits": self._limits, "budget": self._budget, "inner": self._inner}
+        offered: dict[str, Any] = {
+            "limits": self._limits,
+            "max_pages": self._limits.max_pages,
+            "budget": self._budget,
+            "inner": self._inner,
+        }
         return made(**{name: value for name, value in offered.items() if name in wanted})
 
     def _inner(self, name: str, path: Path) -> Iterator[Document | Aside]:

@@ -1,4 +1,4 @@
-"""Old Word and PowerPoint, RTF and OpenDocument text through kreuzberg: their text, little structure."""
+"""Old Word and PowerPoint and RTF through kreuzberg: their text, little structure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..core.types import Aside, Blob, Document
 from .build import Builder
 from .detect import detect
 from .limits import Limits
+from .panics import panics_are_damage
 from .text import text_blocks
 
 
@@ -24,7 +25,10 @@ class LegacyParser:
         """One document. Raises: SourceError damaged, empty, too_large."""
         media = detect(blob).media
         try:
-            found = kreuzberg.extract_file_sync(blob.file, media)
+            with panics_are_damage():
+                found = kreuzberg.extract_file_sync(blob.file, media)
+        except SourceError:
+            raise
         except Exception as cause:  # its error classes differ by version; the file is what failed
             raise SourceError("it cannot be read", reason="damaged") from cause
         made = Builder()

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
+import olefile
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 
 from ..core.errors import SourceError
@@ -15,6 +16,7 @@ from .detect import MEDIA
 from .grid import Cell
 from .limits import Limits
 from .numfmt import iso, number_text
+from .panics import panics_are_damage
 from .sheets import add_sheet
 
 
@@ -26,7 +28,13 @@ class XlsParser:
 
     def read(self, blob: Blob) -> Iterator[Document | Aside]:
         """One document. Raises: SourceError damaged, encrypted, empty, too_large."""
+        with panics_are_damage():
+            document = self._document(blob)
+        yield document
+
+    def _document(self, blob: Blob) -> Document:
         made = Builder()
+        _check_whole(blob)
         try:
             book = CalamineWorkbook.from_path(blob.file)
         except PasswordError as cause:
@@ -43,9 +51,22 @@ class XlsParser:
             add_sheet(made, fold(name), _cells(sheet, self._limits), page=page)
         with open(blob.file, "rb") as stream:
             media = MEDIA["ods"] if stream.read(2) == b"PK" else MEDIA["xls"]
-        yield made.document(
+        return made.document(
             blob, media=media, limits=self._limits, title=_title(made) or stem(blob.path), pages=max(1, len(names))
         )
+
+
+def _check_whole(blob: Blob) -> None:
+    """A storage cut short makes calamine panic (with a long trace on stderr): find it first."""
+    if not olefile.isOleFile(blob.file):
+        return
+    try:
+        with olefile.OleFileIO(blob.file) as ole:
+            for name in ("Workbook", "Book"):
+                if ole.exists(name):
+                    ole.openstream(name).close()
+    except (OSError, ValueError, TypeError, IndexError, RecursionError) as cause:
+        raise SourceError("its storage is damaged", reason="damaged") from cause
 
 
 def _title(made: Builder) -> str:
