@@ -113,7 +113,10 @@ KINDS = (
 )
 def test_every_mutation_is_found(written, tmp_path_factory, kind, seed, which):
     """400 random ones over the log and its head; whatever changes a byte of either is no longer ok."""
-    folder = _copy(written, tmp_path_factory.getbasetemp() / "mutated")
+    folder = tmp_path_factory.getbasetemp() / "mutated"
+    folder.mkdir(exist_ok=True)
+    for name in ("log.jsonl", "head.json"):
+        (folder / name).write_bytes((written / name).read_bytes())
     data = (folder / which).read_bytes()
     if which == "head.json" and kind not in ("flip", "byte", "cut_bytes"):
         kind = "flip"

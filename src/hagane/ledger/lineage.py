@@ -99,7 +99,7 @@ def forget(connection: Connection, ids: Sequence[str]) -> Forgotten:
     wave = set(ids)
     while wave:
         children = _step(connection, wave, up=False) - leaving
-        alone = {c for c in children if _step(connection, {c}, up=True) <= leaving}
+        alone = children - {child for child, parent in _edges_up(connection, children) if parent not in leaving}
         touched |= children - alone
         leaving |= alone
         wave = alone
@@ -134,6 +134,16 @@ def _step(connection: Connection, ids: set[str], *, up: bool) -> set[str]:
     found: set[str] = set()
     for batch in db.batches(sorted(ids)):
         found |= set(connection.execute(select(want).where(have.in_(batch))).scalars())
+    return found
+
+
+def _edges_up(connection: Connection, children: set[str]) -> list[tuple[str, str]]:
+    e = db.edges.c
+    found: list[tuple[str, str]] = []
+    for batch in db.batches(sorted(children)):
+        found += [
+            (row.child, row.parent) for row in connection.execute(select(e.child, e.parent).where(e.child.in_(batch)))
+        ]
     return found
 
 

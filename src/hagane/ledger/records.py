@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from ..core.labels import Label, join
@@ -115,6 +116,12 @@ _PLAIN = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
+def label_of(text: str) -> Label:
+    """A label as it stands in a row; there are few different ones and many rows."""
+    return Label.parse(text)
+
+
 def row_of(draft: Draft) -> dict[str, Any]:
     """The columns of `draft` that ingestion decides; labels are added by the ledger."""
     row = {name: getattr(draft, name) for name in _PLAIN}
@@ -127,13 +134,13 @@ def row_of(draft: Draft) -> dict[str, Any]:
 def unlowered(row: Mapping[str, Any]) -> Label:
     """The join of everything that gives the document of `row` a label."""
     texts = [row["source_label"], row["inherited"], *([row["mark"]] if row["mark"] else [])]
-    return join(*(Label.parse(text) for text in texts))
+    return join(*(label_of(text) for text in texts))
 
 
 def effective(row: Mapping[str, Any]) -> Label:
     """The label that counts for the document of `row`."""
     if row["lowered_to"] and row["lowered_for"] == row["sha256"]:
-        return Label.parse(row["lowered_to"])
+        return label_of(row["lowered_to"])
     return unlowered(row)
 
 
@@ -141,12 +148,12 @@ def record_of(row: Mapping[str, Any]) -> Record:
     """A row of `documents` as Record."""
     return Record(
         **{name: row[name] for name in _PLAIN},
-        source_label=Label.parse(row["source_label"]),
+        source_label=label_of(row["source_label"]),
         quality=row["quality"],
         meta=row["meta"],
-        label=Label.parse(row["label"]),
-        mark=Label.parse(row["mark"]) if row["mark"] else None,
-        inherited=Label.parse(row["inherited"]),
+        label=label_of(row["label"]),
+        mark=label_of(row["mark"]) if row["mark"] else None,
+        inherited=label_of(row["inherited"]),
         lowered=bool(row["lowered_to"]) and row["lowered_for"] == row["sha256"],
         added_at=row["added_at"],
         changed_at=row["changed_at"],
@@ -155,4 +162,4 @@ def record_of(row: Mapping[str, Any]) -> Record:
 
 def version_of(row: Mapping[str, Any]) -> Version:
     """A row of `versions` as Version."""
-    return Version(**{**row, "label": Label.parse(row["label"])})
+    return Version(**{**row, "label": label_of(row["label"])})
