@@ -177,7 +177,7 @@ def _embed(project: Project, ingest: Ingest) -> None:
     if embedder is None:
         return
     if project.embedder_changed():
-        project.index.forget_vectors()
+        project.index.drop_vectors()
     project.ledger.remember(embedder=embedder.fingerprint)
     ingest.embed(embedder)
 
@@ -266,6 +266,5 @@ def requests(project: Project, *, by: Principal) -> list[dict[str, Any]]:
 def settle(project: Project) -> None:
     """Tell the index the labels that it does not know yet."""
     waiting = project.ledger.marks.unsettled()
-    for document, label in waiting:
-        project.index.relabel(document, label)
+    project.index.relabel_many(dict(waiting))
     project.ledger.marks.settled(waiting)

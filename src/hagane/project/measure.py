@@ -83,10 +83,12 @@ def ranked(passages: Sequence[Passage]) -> list[run.Ranked]:
 
 
 def copies(project: Project, *, by: Principal) -> dict[str, list[str]]:
-    """For each kept document the paths of its collapsed copies."""
+    """For each kept document its path and those of its collapsed copies."""
     found: dict[str, list[str]] = {}
-    for record in project.ledger.documents.list(clearance=by.clearance, state="duplicate"):
-        found.setdefault(record.duplicate_of, []).append(record.path)
+    records = {record.id: record for record in project.ledger.documents.list(clearance=by.clearance)}
+    for record in records.values():
+        if record.duplicate_of in records:
+            found.setdefault(record.duplicate_of, [records[record.duplicate_of].path]).append(record.path)
     return found
 
 

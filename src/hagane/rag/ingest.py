@@ -98,16 +98,16 @@ class Ingest:
         self.ledger.files.put(changes.touched)
         if changes.anything:
             self.ledger.audit.record("sync", principal=by.name, **changes.counts())
-            self.ledger.remember(syncing=True)
+            self.ledger.remember(syncing=True, purging=bool(changes.removed or changes.changed) or self._purging())
             self._remove(changes)
             self._rename(changes)
             self._prepare(changes, labels)
             self._collapse()
         self._relabel()
-        if changes.anything:
+        if changes.anything or self.ledger.fact("syncing"):
             self.index.optimize()
-            self._erase(changes)
             self.ledger.remember(syncing=False)
+        self._erase()
         self.report.chunks, self.report.vectors = self.index.count()
         return self.report
 
@@ -134,8 +134,7 @@ class Ingest:
     def _relabel(self) -> None:
         """Tell the index every label that it does not know yet."""
         waiting = self.ledger.marks.unsettled()
-        for document, label in waiting:
-            self.index.relabel(document, label)
+        self.index.relabel_many(dict(waiting))
         self.ledger.marks.settled(waiting)
         self.report.relabelled += len(waiting)
 
@@ -152,13 +151,17 @@ class Ingest:
             self.ledger.files.forget(source, [seen.path for seen in changes.removed if seen.source == source])
         self.report.removed = [record.path for record in changes.removed_documents]
 
-    def _erase(self, changes: Changes) -> None:
-        """Leave no byte of what was deleted (FACTS: erasure trap)."""
-        if changes.removed or changes.changed:
+    def _purging(self) -> bool:
+        return bool(self.ledger.fact("purging"))
+
+    def _erase(self) -> None:
+        """Leave no byte of what was deleted (FACTS: erasure trap); also what an interrupted run deleted."""
+        if self.index.remains():
             self.index.compact()
-        if changes.removed:
-            self.ledger.purge()
+        if self._purging():
             self.ledger.documents.sweep()
+            self.ledger.purge()
+            self.ledger.remember(purging=False)
 
     # --- moving
 

@@ -111,7 +111,7 @@ class Prepare:
         score = quality.score(document, kept)
         enough = score.is_enough(self.quality)
         drafts = chunk.chunk(document, kept, self.chunk) if enough else []
-        text = "\n".join(block.spoken for block in kept)
+        keys = dedup.keys(document, kept)
         chunks = [
             {
                 "ordinal": draft.ordinal,
@@ -141,7 +141,7 @@ class Prepare:
             "why_empty": "no text" if enough else "too poor: " + ", ".join(score.reasons),
             "quality": asdict(score),
             "dropped": dict(Counter(drop.reason for drop in dropped)),
-            "signature": base64.b64encode(dedup.signature(text)).decode(),
-            "numbers": dedup.numbers_key(text),
-            "content": dedup.content_key(text),
+            "signature": base64.b64encode(keys.signature).decode(),
+            "numbers": keys.numbers,
+            "content": keys.content,
         }
