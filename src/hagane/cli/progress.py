@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 Emit = Callable[[Mapping[str, Any]], None]
-WORDS = {"scan": "looking for changes", "mend": "mending after an interruption", "words": "words", "vectors": "meaning", "questions": "questions"}
+WORDS = {"scan": "looking for changes", "mend": "mending after an interruption", "words": "words", "vectors": "meaning", "questions": "questions", "pull": "model"}
 
 
 @contextmanager

@@ -107,10 +107,12 @@ class Project:
     @cached_property
     def chat_model(self) -> Any:
         """The language model of `answer.model`, in a process of its own."""
-        from hagane.models.catalog import open_chat
+        from hagane.jobs.local import Worker
+        from hagane.models.catalog import find
+        from hagane.models.llama_cpp import LlamaCpp
 
         config = self.config.answer
-        return open_chat(config.model, threads=config.threads, context=config.context)
+        return LlamaCpp(find(config.model), spawn=Worker, name=config.model, threads=config.threads, context=config.context)
 
     def share_complete(self) -> dict[str, float]:
         """How much of what is known is searchable: {"words": 0..1, "vectors": 0..1}."""
