@@ -33,11 +33,26 @@ def squeeze(text: str) -> str:
 
 def shown_chars(page: Any) -> list[dict[str, Any]]:
     """pdfplumber's characters, moved from the media box to the page as shown (its crop box)."""
-    left, top = max(page.cropbox[0], page.mediabox[0]), max(page.cropbox[1], page.mediabox[1])
+    across, down = _cut_off(page)
+    left, top = page.mediabox[0] + across, page.mediabox[1] + down
     return [
         {**c, "cx": (c["x0"] + c["x1"]) / 2 - left, "cy": (c["top"] + c["bottom"]) / 2 - top, "at": at}
         for at, c in enumerate(page.chars)
     ]
+
+
+def _cut_off(page: Any) -> tuple[float, float]:
+    """What the crop box takes away at the left and at the top of the page as shown. (pdfplumber's own
+    `cropbox` is not turned with the page.)"""
+    mx0, my0, mx1, my1 = page.page_obj.mediabox
+    cx0, cy0, cx1, cy1 = page.page_obj.cropbox or page.page_obj.mediabox
+    cx0, cy0, cx1, cy1 = max(cx0, mx0), max(cy0, my0), min(cx1, mx1), min(cy1, my1)
+    return {
+        0: (cx0 - mx0, my1 - cy1),
+        90: (cy0 - my0, cx0 - mx0),
+        180: (mx1 - cx1, cy0 - my0),
+        270: (my1 - cy1, mx1 - cx1),
+    }[page.rotation]
 
 
 def inside(chars: Sequence[dict[str, Any]], box: Box) -> list[dict[str, Any]]:

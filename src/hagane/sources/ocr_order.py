@@ -46,9 +46,50 @@ class Found:
 def in_order(found: Sequence[Found]) -> list[Item]:
     """Lines and tables in reading order. The writing direction with more signs comes first."""
     found = [piece for piece in found if piece.text.strip()]
+    halves = _spread(found)
+    if halves:
+        left, right = halves
+        first, second = (right, left) if _runs_down(found) else (left, right)
+        return _page_in_order(first) + _page_in_order(second)
+    return _page_in_order(found)
+
+
+def _spread(found: Sequence[Found]) -> tuple[list[Found], list[Found]] | None:
+    """The two pages of an open book: a wide sheet with an empty strip in the middle and text on both sides."""
+    if len(found) < 10:
+        return None
+    x0, x1 = min(f.box[0] for f in found), max(f.box[2] for f in found)
+    y0, y1 = min(f.box[1] for f in found), max(f.box[3] for f in found)
+    width = x1 - x0
+    if width < 1.15 * (y1 - y0):
+        return None
+    edges = sorted((f.box[0], f.box[2]) for f in found)
+    reach, strips = edges[0][1], []
+    for left, right in edges[1:]:
+        if left - reach > 0.04 * width and 0.35 < ((left + reach) / 2 - x0) / width < 0.65:
+            strips.append((left - reach, (left + reach) / 2))
+        reach = max(reach, right)
+    if not strips:
+        return None
+    middle = max(strips)[1]
+    halves = [f for f in found if f.box[2] <= middle], [f for f in found if f.box[0] >= middle]
+    return halves if all(_is_page(half) for half in halves) else None
+
+
+def _is_page(half: Sequence[Found]) -> bool:
+    """Lines of text, not cells: most signs stand in long lines."""
+    if len(half) < 5:
+        return False
+    return sum(len(f.text) for f in half if len(f.text) >= 12) * 2 > sum(len(f.text) for f in half)
+
+
+def _runs_down(found: Sequence[Found]) -> bool:
+    return 2 * sum(len(f.text) for f in found if _is_column(f)) > sum(len(f.text) for f in found)
+
+
+def _page_in_order(found: Sequence[Found]) -> list[Item]:
     frames: dict[int, list[Found]] = {ACROSS: [], DOWN: []}
-    columns = sum(len(piece.text) for piece in found if _is_column(piece))
-    mainly_down = columns * 2 > sum(len(piece.text) for piece in found)
+    mainly_down = _runs_down(found)
     for piece in found:
         short = len(piece.text) <= 2 and not _is_column(piece)
         down = _is_column(piece) or (mainly_down and short and _in_a_column(piece, found))

@@ -31,7 +31,8 @@ _MAX_PAGES = 5_000
 _OCR_DPI = 200
 _MAX_PIXELS = 40_000_000  # of a rendered page; larger ones are rendered coarser
 _POOR_TITLE = re.compile(
-    r"microsoft (word|excel|powerpoint)|untitled|無題|名称未設定|^\(?(anonymous|unspecified)\)?$|\.(docx?|xlsx?|pptx?|pdf|indd|tex|html?)$",
+    r"microsoft (word|excel|powerpoint)|untitled|無題|名称未設定|^\(?(anonymous|unspecified)\)?$|\.(docx?|xlsx?|pptx?|pdf|indd|tex|html?)$"
+    r"|^(?=.*[\d_])[A-Za-z0-9_\-]+$",  # scan_20261102
     re.I,
 )
 

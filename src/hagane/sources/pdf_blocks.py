@@ -25,7 +25,7 @@ _SIGNED = re.compile(r"附\s*則|別表|別紙|様式|【[^】]{1,30}】$|[■�
 _CAPTION = re.compile(r"（[^（）]{1,20}）$")  # above an article, names it
 _LEVELS = {"編": 1, "部": 1, "章": 1, "節": 2, "款": 3, "条": 3}
 _BULLET = re.compile(
-    r"[・•●○◯▪◦‣※–\-*][\s　]*\S|[（(](?:\d{1,2}|[０-９]{1,2}|[一二三四五六七八九十]{1,3}|[a-zア-ン])[)）]"
+    r"[・·•●○◯▪◦‣※–\-*][\s　]*\S|[（(](?:\d{1,2}|[０-９]{1,2}|[一二三四五六七八九十]{1,3}|[a-zア-ン])[)）]"
     r"|[①-⑳]|\d{1,2}[.)．）][\s　]*(?!\d)\S|[ア-ン][.．)）]|[一二三四五六七八九十]{1,2}[、．](?![一二三四五六七八九十])"
 )
 _PAGE_NUMBER = re.compile(
@@ -189,7 +189,7 @@ def _size_ranks(sheets: Sequence[Sheet], body: float) -> list[float]:
     """Sizes clearly above the body's, largest first."""
     sizes = {
         round(item.size * 2) / 2
-        for sheet in sheets if not sheet.scanned
+        for sheet in sheets
         for item in sheet.items
         if isinstance(item, PrintedLine) and item.size > 1.12 * body and len(item.text) <= 100
     }  # fmt: skip
@@ -254,6 +254,9 @@ def _begins_paragraph(group: Sequence[PrintedLine], line: PrintedLine, right: fl
     if _BULLET.match(line.text) or _ARTICLE.match(line.text) or _SIGNED.match(line.text):
         return True
     if _SIGNED.match(last.text) and len(group) == 1:
+        return True
+    aside = line.u0 - first.u0
+    if aside > 6 * line.size or aside < -3 * line.size or (len(group) > 1 and line.u0 < last.u0 - 1.5 * line.size):
         return True
     if _BULLET.match(first.text):
         if line.u0 < first.u0 + 0.3 * line.size and last.u1 < right - 2.5 * line.size:

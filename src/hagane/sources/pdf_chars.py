@@ -212,7 +212,7 @@ def give_width(page: Any) -> None:
         left, right = ctypes.c_float(), ctypes.c_float()
         bottom, top = ctypes.c_float(), ctypes.c_float()
         pdfium.FPDFPageObj_GetBounds(thing.raw, left, bottom, right, top)
-        if right.value - left.value < 0.001:
+        if right.value - left.value < 0.05:  # pdfium asks for more than 0.01
             pdfium.FPDFTextObj_SetTextRenderMode(thing.raw, pdfium.FPDF_TEXTRENDERMODE_STROKE)
             pdfium.FPDFPageObj_Transform(thing.raw, 1, 0, 0, 1, 0, 0)  # has its bounds computed again
 
