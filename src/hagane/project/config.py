@@ -102,7 +102,7 @@ class IndexConfig(Config):
 class EmbedderConfig(Config):
     """The model that turns text into vectors."""
 
-    name: str = Field("e5-small", description="e5-small, e5-static, openai, hf, none, or from an entry point")
+    name: str = Field("e5-small", description="e5-small, openai, none, or a name from an entry point")
     options: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="model, address, key (env:NAME), ... of that embedder"
     )

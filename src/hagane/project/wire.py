@@ -16,18 +16,12 @@ from hagane.core.errors import ConfigError, StateError
 from hagane.core.labels import Label
 from hagane.core.registry import load as load_backend
 from hagane.core.types import Principal
+from hagane.index import STORES
 from hagane.index.words import ANALYZERS
+from hagane.models import EMBEDDERS
 
 from .config import FILE, STATE, ProjectConfig, load
 
-STORES = {"lance": "hagane.index.lance:LanceIndex"}
-EMBEDDERS = {
-    "e5-small": "hagane.models.e5:E5Small",
-    "e5-static": "hagane.models.static:StaticE5",
-    "openai": "hagane.models.openai_embed:OpenAIEmbedder",
-    "hf": "hagane.models.hf_embed:HfEmbedder",
-    "fake": "hagane.models.fake:HashEmbedder",
-}
 NO_EMBEDDER = "none"
 
 

@@ -28,7 +28,7 @@ class RetrieveConfig(Config):
     pool: int = Field(200, ge=10, le=5000, description="chunks taken from each ranking before fusion")
     words: float = Field(1.0, ge=0, description="weight of the word ranking (BM25)")
     vectors: float = Field(1.0, ge=0, description="weight of the vector ranking (cosine)")
-    bridge: float = Field(0.3, ge=0, le=1, description="weight of a synonym beside a word of the question; 0: none")
+    bridge: float = Field(0.5, ge=0, le=1, description="weight of a synonym beside a word of the question; 0: none")
     page: float = Field(0.5, ge=0, description="weight of a document's best chunks together beside each chunk's own")
     page_damping: float = Field(0.5, ge=0, le=1, description="what each further chunk of a document adds, per place")
     page_depth: int = Field(4, ge=1, description="chunks of a document that count")
