@@ -347,7 +347,7 @@ def samples() -> dict[str, bytes]:
             f'<draw:page draw:name="旅費"><draw:frame><draw:text-box><text:p>{SENTENCE}</text:p></draw:text-box></draw:frame></draw:page>',
         ),
         "csv": f'項目,内容\n旅費,"{SENTENCE}"\n'.encode("cp932"),
-        "tsv": f"項目\t内容\n旅費\t{SENTENCE}\n".encode(),
+        "tsv": f"項目\t内容\n旅費\t{SENTENCE}\n宿泊\t実費\n".encode(),
         "html": page.encode("euc_jp"),
         "xml": f'<?xml version="1.0" encoding="UTF-8"?><規程><条>{SENTENCE}</条></規程>'.encode(),
         "json": json.dumps({"規程": {"旅費": SENTENCE}}, ensure_ascii=False).encode(),

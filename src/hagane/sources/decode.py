@@ -41,6 +41,8 @@ _MEANT = {
 _JIS = "iso-2022-jp-ms"  # ours: with the NEC and IBM characters (①, ㈱, 髙) that Windows mails hold
 _ESCAPES = (b"\x1b$", b"\x1b(J", b"\x1b(I")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # tab, line ends, form feed and ESC may stand in text
+_PREFERRED = {"cp932": 0.02, "euc_jis_2004": -0.01}  # between equals: the commoner one
+_LEAST_WIDE = 0.3  # below it, bytes with nulls are no text
 _SAMPLE = 200_000  # bytes that candidates are compared on
 
 
@@ -63,13 +65,14 @@ def _candidates(data: bytes, declared: str | None) -> list[str]:
     claimed = _claimed(declared)
     if b"\0" in data[:_SAMPLE]:
         wide = sorted(_wide(data), key=lambda codec: _wide_score(_lenient(data, codec)), reverse=True)
+        wide = [codec for codec in wide if _wide_score(_lenient(data, codec)) > _LEAST_WIDE]
         return ([claimed] if claimed in wide else []) + wide
     if any(escape in data for escape in _ESCAPES):
         return ["iso2022_jp_ext", _JIS, "iso2022_jp_3", "utf-8", "cp932"]
-    rest = sorted(("cp932", "euc_jp", "cp1252"), key=lambda codec: _rank(data, codec), reverse=True)
+    rest = sorted(("cp932", "euc_jp", "euc_jis_2004", "cp1252"), key=lambda codec: _rank(data, codec), reverse=True)
     if claimed and claimed not in ("cp1252", "utf-8"):
         rest = [claimed, *rest]
-    return ["utf-8", *rest, "euc_jis_2004", "latin-1"]
+    return ["utf-8", *rest, "latin-1"]
 
 
 def _claimed(declared: str | None) -> str | None:
@@ -128,7 +131,7 @@ def _rank(data: bytes, codec: str) -> float:
         text = next((t for n in (1, 2) if (t := _strict(sample[:-n], codec)) is not None), None)
     if text is None:
         return -9.0
-    return _score(text) + (0.02 if codec == "cp932" else 0.0)
+    return _score(text) + _PREFERRED.get(codec, 0.0)
 
 
 def _weight(char: str, before: str, after: str) -> float:

@@ -188,7 +188,12 @@ def _ole(blob: Blob) -> Detected:
 
 def _textual(head: bytes, blob: Blob) -> Detected:
     ending = PurePosixPath(blob.path.lower()).suffix
-    text = _head_text(head, whole=blob.size <= _HEAD)
+    try:
+        text = _head_text(head, whole=blob.size <= _HEAD)
+    except SourceError:
+        if b"\0" not in head and _is_mail(head.decode("latin-1").replace("\r\n", "\n")):
+            return _kind("eml")  # each part of a mail has an encoding of its own
+        raise
     if not text.strip():
         if blob.size <= _HEAD:
             raise SourceError("there is no text in it", reason="empty")

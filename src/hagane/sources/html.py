@@ -38,6 +38,7 @@ _META = {
     "article:published_time": "date", "article:modified_time": "date", "keywords": "keywords", "lang": "lang",
 }  # fmt: skip
 _WIDEST_SPAN, _TALLEST_SPAN = 200, 2_000
+_MOST_TAKEN = 1_000_000  # places that spans may cover
 
 
 class HtmlParser:
@@ -71,28 +72,6 @@ def table_reading(source: str) -> str:
     return "\n".join(block.spoken for block in page_blocks(source))
 
 
-class _Text:
-    """Inline text being collected: as it stands, and without ruby."""
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.read: list[str] = []
-        self.has_ruby = False
-
-    def add(self, piece: str, *, is_ruby: bool = False) -> None:
-        self.pieces.append(piece)
-        if is_ruby:
-            self.has_ruby = True
-        else:
-            self.read.append(piece)
-
-    def take(self) -> tuple[str, str]:
-        text, read = ("".join(pieces) for pieces in (self.pieces, self.read))
-        read = read if self.has_ruby else text
-        self.pieces, self.read, self.has_ruby = [], [], False
-        return _inline(text), _inline(read)
-
-
 def _inline(text: str) -> str:
     """Blanks and line ends of the source folded; \\v stands for <br>."""
     if "\v" not in text:
@@ -110,20 +89,16 @@ class _Table:
         self.is_layout = False
         self.open: tuple[int, int, bool] | None = None  # rows, columns, header of the open cell
 
-    def close_cell(self, text: str, read: str) -> None:
+    def close_cell(self, text: str) -> None:
         if self.open is None:
             return
         rows, columns, is_header = self.open
         self.open = None
         while (self.row, self.column) in self.taken:
             self.column += 1
-        text = text.replace("\n", " ")
-        read = read.replace("\n", " ")
-        if rows > 1 and len(self.taken) < 1_000_000:
+        if rows > 1 and len(self.taken) < _MOST_TAKEN:
             self.taken.update((self.row + r, self.column + c) for r in range(1, rows) for c in range(columns))
-        self.cells.append(
-            Cell(self.row, self.column, text, rows, columns, None if read == text else read, is_header or self.in_head)
-        )
+        self.cells.append(Cell(self.row, self.column, fold(text), rows, columns, is_header=is_header or self.in_head))
         self.column += columns
 
 
@@ -136,9 +111,9 @@ class _Page(HTMLParser):
         self._open: list[str] = []
         self._frames: list[tuple[int, BlockKind]] = []  # depth in _open, kind of everything below
         self._skip = 0
-        self._text = _Text()
+        self._text: list[str] = []  # inline text of the block or cell being read
         self._tables: list[_Table] = []
-        self._ruby = 0
+        self._in_ruby = False  # furigana: beside the text, not in it
         self._pre = 0
 
     def take(self, source: str) -> None:
@@ -160,8 +135,7 @@ class _Page(HTMLParser):
         if tag in _VOID:
             self._void(tag, given)
             return
-        if tag in ("rt", "rp"):
-            self._ruby += 1
+        self._in_ruby = tag in ("rt", "rp")
         if tag not in _BLOCKS:
             return
         self._boundary(tag)
@@ -177,7 +151,7 @@ class _Page(HTMLParser):
 
     def _void(self, tag: str, given: dict[str, str]) -> None:
         if tag == "br":
-            self._text.add("\n" if self._pre else "\v")
+            self._text.append("\n" if self._pre else "\v")
         elif tag == "hr":
             self._boundary(tag)
         elif tag == "meta":
@@ -201,8 +175,7 @@ class _Page(HTMLParser):
         if self._skip:
             self._skip -= tag in _SKIPPED
             return
-        if tag in ("rt", "rp"):
-            self._ruby = max(0, self._ruby - 1)
+        self._in_ruby &= tag not in ("rt", "rp", "ruby") and tag not in _BLOCKS
         if tag not in _BLOCKS or tag not in self._open:
             if tag in ("p", "br"):
                 self._boundary(tag)
@@ -224,12 +197,12 @@ class _Page(HTMLParser):
             self._frames.pop()
 
     def handle_data(self, data: str) -> None:
-        if self._skip:
+        if self._skip or self._in_ruby:
             return
         if self._pre and not self._tables:
-            self._text.add(data)
+            self._text.append(data)
         elif data:
-            self._text.add(data.replace("\v", " "), is_ruby=self._ruby > 0)
+            self._text.append(data.replace("\v", " "))
 
     def _boundary(self, tag: str) -> None:
         """A block begins or ends: the text so far is one, unless it stands in a table's cell."""
@@ -237,9 +210,9 @@ class _Page(HTMLParser):
         if table is not None and not table.is_layout and tag not in ("table", "caption"):
             if table.open is not None:
                 if tag in ("td", "th", "tr", "tbody", "thead", "tfoot"):
-                    table.close_cell(*self._text.take())
+                    table.close_cell(self._taken())
                 else:
-                    self._text.add("\v")
+                    self._text.append("\v")
                 return
             if tag not in ("tr", "td", "th"):
                 return
@@ -247,18 +220,24 @@ class _Page(HTMLParser):
 
     def _flush(self) -> None:
         if self._open and self._open[-1] == "pre":
-            source = "".join(self._text.pieces).strip("\n")
-            self._text.take()
+            source = "".join(self._text).strip("\n")
+            self._text.clear()
             self.made.add("code", source)
             return
-        text, read = self._text.take()
+        text = self._taken()
         if not text:
             return
         if self._open and self._open[-1] == "title":
             self.title = self.title or text
             return
         kind, level = self._kind()
-        self.made.add(kind, text, level=level, reading=fold(read) if "\n" in read or read != text else None)
+        self.made.add(kind, text, level=level, reading=fold(text))
+
+    def _taken(self) -> str:
+        """The inline text so far, which is then forgotten."""
+        text = _inline("".join(self._text))
+        self._text.clear()
+        return text
 
     def _kind(self) -> tuple[BlockKind, int]:
         if self._frames:
@@ -294,10 +273,10 @@ class _Page(HTMLParser):
         """A table with a table inside arranges the page: its cells are paragraphs."""
         if not table.is_layout:
             table.is_layout = True
-            text, read = self._text.take()
+            text = self._taken()
             for cell in table.cells:
-                self.made.add("paragraph", cell.text, reading=cell.shown)
-            self.made.add("paragraph", text, reading=read)
+                self.made.add("paragraph", cell.text)
+            self.made.add("paragraph", text, reading=fold(text))
             table.cells, table.open = [], None
 
     def _end_table(self) -> None:
@@ -307,13 +286,13 @@ class _Page(HTMLParser):
         if table.is_layout:
             self._flush()
             return
-        table.close_cell(*self._text.take())
+        table.close_cell(self._taken())
         if self._frames:
             for cell in table.cells:
                 self.made.add(self._frames[-1][1], cell.text)
         elif max((cell.column for cell in table.cells), default=0) == 0:
             for cell in table.cells:
-                self.made.add("paragraph", cell.text, reading=cell.shown)
+                self.made.add("paragraph", cell.text)
         else:
             add_table(self.made, table.cells)
 

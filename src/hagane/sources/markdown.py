@@ -178,6 +178,9 @@ class _Scanner:
             self._heading(match)
         elif shown.startswith("<!--"):
             self._skip_to("-->")
+        elif first == "{" and shown.startswith("{{") and shown.endswith("}}"):
+            self._emit("paragraph", self._i, self._i)
+            self._i += 1
         elif first == "<" and (end := _block_end(shown)):
             self._html_block(end)
         elif "|" in line and self._i + 1 < len(self._lines) and _is_separator(self._lines[self._i + 1]):

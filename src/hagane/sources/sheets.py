@@ -59,7 +59,8 @@ def _table(body: Sequence[Cell], grid: Grid, n_header: int, names: dict[int, str
     width = max(cell.column + cell.columns for cell in body) - min(cell.column for cell in body)
     for row in table_rows(body, n_header=n_header, names=names):
         line = grid.distinct(row.row)
-        if len(line) == 1 and not row.is_header and width >= 3 and not line[0].numeric:
+        alone = len(line) == 1 and row.first == row.last and line[0].row == row.row
+        if alone and not row.is_header and width >= 3 and not line[0].numeric:
             cell = line[0]
             if cell.said.startswith(_NOTE) or cell.columns * 2 >= width or cell.is_strong:
                 yield _single(line, is_title=not cell.said.startswith(_NOTE))
@@ -112,19 +113,25 @@ def _split(region: list[Cell]) -> tuple[list[list[Cell]], list[Cell], list[list[
     """Rows of a single text above the table, the table, rows of a single text below it."""
     grid = Grid(region)
     rows = grid.rows
+    own: dict[int, list[Cell]] = {}
+    for cell in region:
+        own.setdefault(cell.row, []).append(cell)
     first, last = 0, len(rows)
-    while first < last and len(grid.distinct(rows[first])) == 1:
+    while first < last and _is_single(grid, own, rows[first]):
         first += 1
-    while last > first and len(grid.distinct(rows[last - 1])) == 1 and _is_note(grid, rows[last - 1]):
+    while last > first and _is_single(grid, own, rows[last - 1]) and _is_note(own[rows[last - 1]][0]):
         last -= 1
-    own = {row: [cell for cell in region if cell.row == row] for row in (*rows[:first], *rows[last:])}
     body = [cell for cell in region if first < last and rows[first] <= cell.row <= rows[last - 1]]
     return [own[row] for row in rows[:first]], body, [own[row] for row in rows[last:]]
 
 
-def _is_note(grid: Grid, row: int) -> bool:
-    cell = grid.distinct(row)[0]
-    return cell.row == row and not cell.numeric and (cell.said.startswith(_NOTE) or len(cell.said) > 15)
+def _is_single(grid: Grid, own: dict[int, list[Cell]], row: int) -> bool:
+    """True when a row holds one text and nothing reaches into it."""
+    return len(own[row]) == 1 and grid.distinct(row) == own[row]
+
+
+def _is_note(cell: Cell) -> bool:
+    return not cell.numeric and (cell.said.startswith(_NOTE) or len(cell.said) > 15)
 
 
 def _lone_header(grid: Grid, following: Sequence[list[Cell]]) -> int:

@@ -176,6 +176,11 @@ def _sheet_cells(data: bytes, book: _Book, limits: Limits) -> list[Cell]:
     for top, left, bottom, right in merges:
         if cell := found.get((top, left)):
             found[top, left] = replace(cell, rows=bottom - top + 1, columns=right - left + 1)
+    if len(merges) * len(found) < _MOST_CELLS:  # what a merge covers is never shown
+        hidden = {
+            (r, c) for r, c in found for t, f, b, la in merges if t <= r <= b and f <= c <= la and (r, c) != (t, f)
+        }
+        found = {place: cell for place, cell in found.items() if place not in hidden}
     return list(found.values())
 
 
