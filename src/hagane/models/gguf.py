@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ def _tensors(reader: _Reader, count: int, values: Mapping[str, Any]) -> tuple[Te
     if len({tensor.name for tensor in found}) != len(found):
         raise _hostile("two tensors have one name")
     order = sorted(found, key=lambda tensor: tensor.start)
-    if any(one.start + one.size_bytes > other.start for one, other in zip(order, order[1:], strict=False)):
+    if any(one.start + one.size_bytes > other.start for one, other in pairwise(order)):
         raise _hostile("two tensors overlap")
     return tuple(found)
 

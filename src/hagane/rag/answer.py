@@ -46,7 +46,8 @@ class AnswerConfig(Config):
     nearest: int = Field(3, ge=0, le=20, description="passages shown when there is no answer")
     max_tokens: int = Field(160, ge=16, description="tokens that a model may write for one answer")
     context: int = Field(4096, ge=512, description="tokens of question, passages and answer that a model gets")
-    threads: int = Field(0, ge=0, description="processor threads of the model; 0: two, or fewer where there are fewer")
+    threads: int = Field(0, ge=0, description="processor threads of the model; 0: one less than there are, at most 8")
+    evidence: int = Field(1200, ge=100, description="characters of the passages that a model gets to read")
     support: float = Field(
         0.5, ge=0, le=1, description="share of a generated sentence that its passage must hold, else it is dropped"
     )
@@ -98,6 +99,8 @@ class Answers:
                 yield part
             if not parts:
                 why = "unsupported"
+            elif getattr(answerer, "quoted", False):
+                why = "quoted"
         citations = tuple(c for part in parts for c in part.citations)
         nearest = () if parts else nearest_of(known, passages, n=self.config.nearest, analyzer=self._analyzer)
         yield Answer(

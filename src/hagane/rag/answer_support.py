@@ -48,6 +48,7 @@ class Asked:
     text: str
     weights: Mapping[str, float]
     kind: str  # a name of answer_types_ja.toml, or ""
+    unit: str = ""  # 何年 -> 年, 何県 -> 県; "" when the question asks for none
 
     @property
     def total(self) -> float:
@@ -84,17 +85,37 @@ def holds(kind: str, text: str) -> bool:
     return all(pattern.search(key) for name, _, pattern in _types() if name == kind)
 
 
+_WHAT = re.compile(r"何\s*([ァ-ヶー一-龠a-z%]{1,6})")
+_NO_UNIT = frozenset({"故", "者", "物", "事", "時", "処", "方", "等"})
+
+
+def unit_of(question: str) -> str:
+    """What is counted or named with 何: 何年 -> 年, 何キロ -> キロ; "" for none."""
+    found = _WHAT.search(for_search(question))
+    return found[1] if found and found[1] not in _NO_UNIT else ""
+
+
+def holds_unit(unit: str, text: str, question: str) -> bool:
+    """True when `text` has a number or name with this unit that is not in the question."""
+    asked_key = for_search(question)
+    found = re.finditer(r"[0-9一-龠ァ-ヶーa-z.,]{1,12}?\s*" + re.escape(unit), for_search(text))
+    return any(match[0] not in asked_key for match in found)
+
+
+_ASKING = re.compile(r"何|いつ|誰|どこ|どの|どれ|どんな|いくら|幾|何処")
+
+
 def own_words(question: str, analyzer: Analyzer) -> list[str]:
     """The terms of the question that say what it is about; all of them if no other is left."""
     terms = list(dict.fromkeys(analyzer.tokens(question)))
-    return [term for term in terms if term not in _empty_words(analyzer)] or terms
+    return [t for t in terms if t not in _empty_words(analyzer) and not _ASKING.match(t)] or terms
 
 
 def asked(question: str, analyzer: Analyzer, statistics: Statistics) -> Asked:
     """`question` with its words weighed by `statistics`. A word that no chunk holds weighs most."""
     n = max(statistics.n_chunks, 1)
     weights = {t: idf(n, min(statistics.frequencies.get(t, 0), n)) for t in own_words(question, analyzer)}
-    return Asked(question, weights, kind_of(question))
+    return Asked(question, weights, kind_of(question), unit_of(question))
 
 
 def spans(block: Block) -> list[tuple[int, int]]:
