@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.text import squeeze
 from ..core.types import Block, BlockKind, Box, Line, Place
 from .pdf_layout import Item, PrintedLine, line_of
-from .pdf_lines import glue, is_cjk, union
+from .pdf_lines import Segment, glue, is_cjk, union
 from .pdf_tables import Table, reading
 
 _MARGIN = 0.12  # of the page's height: where running titles stand
@@ -92,6 +92,7 @@ def _rounded(box: Box) -> Box:
 def write(sheets: Sequence[Sheet]) -> Written:
     """All pages as blocks, with the text they are parts of."""
     writer = _Writer()
+    sheets = [_with_lines_apart(sheet) for sheet in sheets]
     running = _running(sheets)
     body = _body_size(sheets)
     ranks = _size_ranks(sheets, body)
@@ -110,6 +111,38 @@ def write(sheets: Sequence[Sheet]) -> Written:
                 titled = True
             writer.add(kind, group, sheet.number, level=0 if kind == "title" else level)
     return Written("".join(writer.pieces), tuple(writer.blocks))
+
+
+def _with_lines_apart(sheet: Sheet) -> Sheet:
+    """Closely set lines have boxes that overlap a little: part them in the middle, so that a box holds
+    nothing of the lines above and below it. Sizes of scans are rough; their boxes stay."""
+    if sheet.scanned:
+        return sheet
+    named = [item for item in sheet.items if isinstance(item, PrintedLine)]
+    parts = [
+        s for item in sheet.items if isinstance(item, Table) for row in item.rows for band in row.lines for s in band
+    ]
+    whole: list[PrintedLine | Segment] = [*named, *parts]
+    order = sorted(range(len(whole)), key=lambda at: whole[at].box[1])
+    boxes = [list(thing.box) for thing in whole]
+    for place, at in enumerate(order):
+        for below in order[place + 1 : place + 40]:
+            upper, lower = whole[at].box, whole[below].box
+            if lower[1] > upper[3] + 1:
+                break
+            height = min(upper[3] - upper[1], lower[3] - lower[1])
+            beside = lower[0] >= upper[2] or upper[0] >= lower[2]
+            overlap = upper[3] - lower[1]
+            if beside or overlap > 0.4 * height or overlap < -0.1 * height:
+                continue
+            middle = (upper[3] + lower[1]) / 2
+            boxes[at][3] = min(boxes[at][3], middle - 0.1 * height)
+            boxes[below][1] = max(boxes[below][1], middle + 0.1 * height)
+    cut = {id(thing): (b[0], b[1], b[2], b[3]) for thing, b in zip(whole, boxes, strict=True)}
+    for part in parts:
+        part.box = cut[id(part)]
+    items = [replace(item, box=cut[id(item)]) if isinstance(item, PrintedLine) else item for item in sheet.items]
+    return replace(sheet, items=items)
 
 
 def _names_article(pair: Sequence[list[PrintedLine] | Table]) -> bool:
