@@ -23,7 +23,9 @@ from .e5_cache import cache_root
 from .e5_weights import END, POSITIONS, START, WIDTH, Weights, open_weights, shipped_version
 
 FORMAT = 1  # of the files in the cache folder
-BATCH_TOKENS = 256  # activations of one call (1.5 MB) and the weights share a core's caches; 512 was 4 % slower, 128 9 %
+BATCH_TOKENS = (
+    256  # activations of one call (1.5 MB) and the weights share a core's caches; 512 was 4 % slower, 128 9 %
+)
 SPACES = re.compile(" {2,}")
 SPACE = "\u2581"  # how pieces write a space
 

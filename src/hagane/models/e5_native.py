@@ -90,7 +90,7 @@ def available(folder: Path) -> bool:
         return False
     try:
         return bool(_library(folder).e5_supported())
-    except ModelError:
+    except (ModelError, OSError):  # a folder from which nothing may be run is one reason
         return False
 
 

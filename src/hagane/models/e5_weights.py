@@ -38,12 +38,12 @@ class Weights:
 
     def floats(self, name: str) -> NDArray[np.float32]:
         """An fp32 tensor, flat."""
-        kind, offset, size = self._entry(name, 0)
+        _, offset, size = self._entry(name, 0)
         return self.raw[offset : offset + size].view("<f4")
 
     def blocks(self, name: str, rows: int) -> NDArray[np.uint8]:
         """A Q4_0 tensor as (rows, n_blocks, 18) bytes."""
-        kind, offset, size = self._entry(name, 1)
+        _, offset, size = self._entry(name, 1)
         return self.raw[offset : offset + size].reshape(rows, -1, BLOCK_BYTES)
 
     def piece(self, at: int) -> str:
