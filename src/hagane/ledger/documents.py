@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, or_, select, update
@@ -146,11 +146,12 @@ class Documents:
                     found.setdefault(record.sha256, []).append(record)
         return found
 
-    def new_ids(self, source: str, paths: Sequence[str]) -> dict[str, str]:
-        """An id for a new document at each of `paths`, none of them taken. Nothing is written."""
+    def new_ids(self, source: str, paths: Sequence[str], *, free: Collection[str] = ()) -> dict[str, str]:
+        """An id for a new document at each of `paths`, none of them taken (those of `free` are about to be
+        deleted: so the ids do not depend on whether they are already). Nothing is written."""
         with self._db.reading() as connection:
             query = select(db.documents.c.id).where(db.documents.c.source == source)
-            taken = set(connection.execute(query).scalars())
+            taken = set(connection.execute(query).scalars()) - set(free)
         made: dict[str, str] = {}
         for path in paths:
             n = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,7 +59,13 @@ class Changes:
     touched: list[Seen] = field(default_factory=list)  # same bytes, new stamp
     asides: list[tuple[Seen, str, str]] = field(default_factory=list)  # found, but not to be opened: reason, detail
     refused: list[dict[str, Any]] = field(default_factory=list)
+    replaced: bool = False  # one of `asides` was a document before
     n_unchanged: int = 0
+
+    @property
+    def takes_away(self) -> bool:
+        """Whether something leaves that must leave no bytes behind."""
+        return bool(self.removed or self.changed or self.replaced)
 
     @property
     def anything(self) -> bool:
@@ -109,10 +115,11 @@ def _compare(ledger: Ledger, source: Source, guards: Guards, changes: Changes, *
         else:
             changes.changed.append(Work(source.name, item.path, item.file, item.stamp, before.document))
     new = _find_renamed(new, gone, guards, changes)
-    ids = ledger.documents.new_ids(source.name, [item.path for item in new])
-    changes.added += [Work(source.name, item.path, item.file, item.stamp, ids[item.path]) for item in new]
-    _find_asides(ledger, source, found.asides, seen, guards, changes)
     _remove(ledger, source.name, list(gone.values()), guards, changes, yes=yes, why="lost many documents at once")
+    free = {record.id for record in changes.removed_documents}
+    ids = ledger.documents.new_ids(source.name, [item.path for item in new], free=free)
+    changes.added += [Work(source.name, item.path, item.file, item.stamp, ids[item.path]) for item in new]
+    _find_asides(ledger, source, found.asides, seen, guards, changes, free=free)
 
 
 def _find_renamed(new: list[Found], gone: dict[str, Seen], guards: Guards, changes: Changes) -> list[Found]:
@@ -137,15 +144,17 @@ def _find_renamed(new: list[Found], gone: dict[str, Seen], guards: Guards, chang
 
 
 def _find_asides(
-    ledger: Ledger, source: Source, asides: Iterable[tuple[str, str, str]], seen: dict[str, Seen], guards: Guards, changes: Changes
-) -> None:
+    ledger: Ledger, source: Source, asides: Iterable[tuple[str, str, str]], seen: dict[str, Seen], guards: Guards,
+    changes: Changes, *, free: Collection[str],
+) -> None:  # fmt: skip
     for path, reason, detail in asides:
         stamp = f"aside {reason}"
         before = seen.get(path)
         if before is not None and before.stamp == stamp:
             changes.n_unchanged += 1
             continue
-        document = before.document if before else ledger.documents.new_ids(source.name, [path])[path]
+        changes.replaced = changes.replaced or before is not None
+        document = before.document if before else ledger.documents.new_ids(source.name, [path], free=free)[path]
         changes.asides.append((Seen(source.name, path, document, stamp, "", guards.mark), reason, detail))
 
 

@@ -8,10 +8,13 @@ the ledger remembers `syncing`; a sync that finds it set compares ledger and ind
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from hagane.core.codec import block_from
@@ -89,7 +92,8 @@ class Ingest:
         """Bring words up to date with `sources`. Vectors come with `embed`.
         Raises: StateError when another sync runs; StorageError (disk full), after which the next run goes on."""
         self.emit({"event": "scan"})
-        if self.ledger.fact("syncing"):
+        interrupted = bool(self.ledger.fact("syncing"))
+        if interrupted:
             self._mend()
         labels = {source.name: self._label(source, by=by) for source in sources}
         changes = find_changes(self.ledger, sources, self.settings, yes=yes)
@@ -98,15 +102,17 @@ class Ingest:
         self.ledger.files.put(changes.touched)
         if changes.anything:
             self.ledger.audit.record("sync", principal=by.name, **changes.counts())
-            self.ledger.remember(syncing=True, purging=bool(changes.removed or changes.changed) or self._purging())
+        if changes.anything or interrupted or self._has_stranded_copies():
+            self.ledger.remember(syncing=True, purging=changes.takes_away or self._purging())
             self._remove(changes)
             self._rename(changes)
             self._prepare(changes, labels)
+            self._relabel()
             self._collapse()
-        self._relabel()
-        if changes.anything or self.ledger.fact("syncing"):
             self.index.optimize()
             self.ledger.remember(syncing=False)
+        else:
+            self._relabel()
         self._erase()
         self.report.chunks, self.report.vectors = self.index.count()
         return self.report
@@ -145,11 +151,18 @@ class Ingest:
         documents = [record.id for record in changes.removed_documents]
         if not documents and not gone:
             return
-        self.index.delete(documents, purge=False)
-        self.ledger.documents.delete(documents)
-        for source in {seen.source for seen in changes.removed}:
-            self.ledger.files.forget(source, [seen.path for seen in changes.removed if seen.source == source])
+        if documents:
+            self.index.delete(documents, purge=False)
+            self.ledger.documents.delete(documents)
+        self._forget(changes.removed)
         self.report.removed = [record.path for record in changes.removed_documents]
+
+    def _forget(self, rows: Iterable[Seen]) -> None:
+        by_source: dict[str, list[str]] = {}
+        for seen in rows:
+            by_source.setdefault(seen.source, []).append(seen.path)
+        for source, paths in by_source.items():
+            self.ledger.files.forget(source, paths)
 
     def _purging(self) -> bool:
         return bool(self.ledger.fact("purging"))
@@ -181,9 +194,8 @@ class Ingest:
                     self.report.renamed.append((record.path, path))
         self.ledger.documents.put(drafts, keep=self.settings.keep_versions)
         self._index([draft.id for draft in drafts if draft.state == "in"])
-        for seen, found in changes.renamed:
-            self.ledger.files.forget(seen.source, [seen.path])
-            self.ledger.files.put([replace(seen, path=found.path, stamp=found.stamp)])
+        self.ledger.files.put(replace(seen, path=found.path, stamp=found.stamp) for seen, found in changes.renamed)
+        self._forget(seen for seen, _ in changes.renamed)
 
     # --- coming
 
@@ -192,21 +204,24 @@ class Ingest:
         waiting = [*changes.added, *changes.changed]
         total = len(waiting)
         requests = [{"file": f.file, "path": f.path, "document": f.document, "source": f.source, "stamp": f.stamp} for f in waiting]
-        known = {f.document for f in changes.changed}
-        group = _Group(self, labels, known)
+        group = _Group(self, labels, {f.document for f in changes.changed})
         needs_ocr: list[dict[str, Any]] = []
         done = 0
-        for request, outcome in self._outcomes(requests, ocr=False):
-            if any(aside["reason"] == "needs_ocr" for aside in outcome["asides"]) and self.settings.ocr:
-                needs_ocr.append(dict(request))
-                continue
-            group.take(request, outcome)
-            done += 1
-            self.emit({"event": "words", "done": done, "total": total, "path": request["path"]})
-        for request, outcome in self._outcomes(needs_ocr, ocr=True):
-            group.take(request, outcome)
-            done += 1
-            self.emit({"event": "words", "done": done, "total": total, "path": request["path"]})
+        try:
+            for request, outcome in self._outcomes(requests, ocr=False):
+                if any(aside["reason"] == "needs_ocr" for aside in outcome["asides"]) and self.settings.ocr:
+                    needs_ocr.append(dict(request))
+                    continue
+                group.take(request, outcome)
+                done += 1
+                self.emit({"event": "words", "done": done, "total": total, "path": request["path"]})
+            for request, outcome in self._outcomes(needs_ocr, ocr=True):
+                group.take(request, outcome)
+                done += 1
+                self.emit({"event": "words", "done": done, "total": total, "path": request["path"]})
+        except KeyboardInterrupt:  # what is done is kept
+            group.commit()
+            raise
         group.put_asides(changes.asides)
         group.commit()
 
@@ -273,20 +288,43 @@ class Ingest:
                 why = f"{twin.reason} copy, {twin.similarity:.0%} the same" if twin else ""
                 moved.append(replace(draft_of(record), state=state, duplicate_of=kept, reason="duplicate" if twin else "", detail=why))
         if moved:
-            self.index.delete([draft.id for draft in moved if draft.state == "duplicate"], purge=False)
+            if copies := [draft.id for draft in moved if draft.state == "duplicate"]:
+                self.index.delete(copies, purge=False)
             self.ledger.documents.put(moved, keep=self.settings.keep_versions)
             self._index([draft.id for draft in moved if draft.state == "in"])
         self.report.duplicates = len(merged)
 
+    def _has_stranded_copies(self) -> bool:
+        """Whether a label changed so that someone may see a copy but not the twin that stands for it."""
+        copies = list(self.ledger.documents.every_unfiltered(state="duplicate"))
+        twins = self.ledger.documents.every_of([copy.duplicate_of or "" for copy in copies])
+        return any(
+            (twin := twins.get(copy.duplicate_of or "")) is None or not twin.label.flows_to(copy.label) for copy in copies
+        )
+
+    def _mend_files(self) -> None:
+        """After an interrupted run: each file's row names a document at the same path, and each document has
+        its file's row (with an empty stamp where it was missing: the file is looked at anew)."""
+        tops = {r.id: r for r in self.ledger.documents.every_unfiltered() if not r.parent}
+        rows = [row for source in self.ledger.files.sources() for row in self.ledger.files.every(source).values()]
+        wrong = [row for row in rows if row.document not in tops or tops[row.document].path != row.path]
+        claimed = {row.document for row in rows}
+        right = [replace(row, path=tops[row.document].path) for row in wrong if row.document in tops]
+        right += [Seen(r.source, r.path, r.id, "", "", "") for r in tops.values() if r.id not in claimed]
+        self._forget(wrong)
+        self.ledger.files.put({(row.source, row.path): row for row in right}.values())
+
     def _mend(self) -> None:
         """After an interrupted run: the index holds exactly the current versions that the ledger has."""
         self.emit({"event": "mend"})
+        self._mend_files()
         wanted = {r.id: r for r in self.ledger.documents.every_unfiltered(state="in") if r.n_chunks}
         have: dict[str, Counter[str]] = {}
         for _, document, version, _, _ in self.index.ids():
             have.setdefault(document, Counter())[version] += 1
         wrong = [d for d, versions in have.items() if d not in wanted or dict(versions) != {wanted[d].version: wanted[d].n_chunks}]
-        self.index.delete(wrong, purge=False)
+        if wrong:
+            self.index.delete(wrong, purge=False)
         self._index([d for d in wanted if d not in have or d in wrong])
         self.ledger.documents.sweep()
 
@@ -300,6 +338,7 @@ class _Group:
         self._known = known  # files that had documents before
         self._drafts: list[Draft] = []
         self._seen: list[Seen] = []
+        self._originals: dict[str, str] = {}  # sha256 -> a file that holds it
         self._steps: list[Done] = []
         self._n_chunks = 0
 
@@ -319,6 +358,8 @@ class _Group:
                 self._steps.append(
                     Done("prepare", CODE_VERSION, [draft.id, draft.sha256], {"mark": settings.mark}, draft.version)
                 )
+        if outcome["sha256"]:
+            self._originals[outcome["sha256"]] = request["file"]
         self._seen.append(
             Seen(request["source"], request["path"], request["document"], request["stamp"], outcome["sha256"], settings.mark)
         )
@@ -331,17 +372,28 @@ class _Group:
             return
         ingest = self._ingest
         sync_all(ingest.ledger.state)  # what the workers wrote, before any row speaks of it
-        files = {seen.document for seen in self._seen}
-        stale = ingest.ledger.files.documents(sorted(files & self._known))
+        stale = ingest.ledger.files.documents([seen.document for seen in self._seen])
         fresh = {draft.id for draft in self._drafts}
-        ingest.index.delete(stale, purge=False)
-        ingest.ledger.documents.delete([id for id in stale if id not in fresh])
+        if stale:
+            ingest.index.delete(stale, purge=False)
+            ingest.ledger.documents.delete([id for id in stale if id not in fresh])
         ingest.ledger.documents.put(self._drafts, keep=ingest.settings.keep_versions)
+        self._keep_originals()
         ingest.ledger.steps.record(self._steps)
         ingest.ledger.lineage.link([(d.version, [d.id]) for d in self._drafts if d.version])
         ingest._index([draft.id for draft in self._drafts if draft.state == "in" and draft.n_chunks])
         ingest.ledger.files.put(self._seen)
-        self._drafts, self._seen, self._steps, self._n_chunks = [], [], [], 0
+        self._drafts, self._seen, self._steps, self._originals, self._n_chunks = [], [], [], {}, 0
+
+    def _keep_originals(self) -> None:
+        """Put back bytes that left with an old version although a file of this group has the same."""
+        blobs = self._ingest.ledger.blobs
+        for sha256, file in self._originals.items():
+            if not blobs.has(sha256):
+                with contextlib.suppress(OSError):  # gone or changed meanwhile: the next sync sees it
+                    data = Path(file).read_bytes()
+                    if hashlib.sha256(data).hexdigest() == sha256:
+                        blobs.put(data)
 
     def put_asides(self, asides: Sequence[tuple[Seen, str, str]]) -> None:
         """Files that the scan found but did not open."""

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 from hagane.core.text import folded_path
@@ -116,14 +117,16 @@ def scan(root: Path, *, base: Path, include: Sequence[str] = ("**",), exclude: S
     for entry, relative in _walk(root, found, base):
         if matches(relative, include) and not matches(relative, exclude):
             _take(found, Path(entry.path), root, base)
-    seen: dict[str, str] = {}
+    taken: set[str] = set()
     files = []
     for item in sorted(found.files, key=lambda item: (item.path, item.file)):
-        if item.path in seen:
-            found.asides.append((item.path, "unreadable", "another file has the same name in Unicode's normal form"))
+        if item.path in taken:
+            path = next(p for n in count(2) if (p := f"{item.path} [{n}]") not in taken)
+            found.asides.append((path, "unreadable", "another file has the same name in Unicode's normal form"))
         else:
-            seen[item.path] = item.file
+            path = item.path
             files.append(item)
+        taken.add(path)
     found.files = files
     return found
 
@@ -135,7 +138,7 @@ def _take(found: Scan, file: Path, root: Path, base: Path) -> None:
             found.asides.append((path, "hostile", "a link that leads out of the source"))
             return
         info = file.stat()
-    except OSError as cause:
+    except (OSError, RuntimeError) as cause:  # RuntimeError: links in a circle
         found.asides.append((path, "unreadable", type(cause).__name__))
         return
     if not stat.S_ISREG(info.st_mode):
