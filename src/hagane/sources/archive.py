@@ -18,7 +18,7 @@ from ..core.errors import SourceError
 from ..core.text import folded_path
 from ..core.types import Aside, Blob, Document
 from .decode import decode
-from .limits import Budget, Limits
+from .limits import Budget, Limits, room_on_disk
 
 Inner = Callable[[str, Path], Iterator[Document | Aside]]  # parses one unpacked part
 _CHUNK = 1 << 16
@@ -120,10 +120,12 @@ class ZipParser:
         if is_hostile(name):
             yield Aside(name.replace("\0", ""), "hostile", "its name leads out of the archive")
             return
-        with tempfile.NamedTemporaryFile(prefix="hagane-part-", delete=False) as copy:
-            path = Path(copy.name)
-            problem = _unpack(package, name, copy)
+        with room_on_disk():
+            handle, temporary = tempfile.mkstemp(prefix="hagane-part-")
+        path = Path(temporary)
         try:
+            with room_on_disk(), os.fdopen(handle, "wb") as copy:
+                problem = _unpack(package, name, copy)
             if problem is not None:
                 yield Aside(name, problem.reason, str(problem))
                 if self._budget.unpacked_bytes > self._limits.max_unpacked_bytes:

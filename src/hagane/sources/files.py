@@ -19,7 +19,7 @@ from ..core.registry import load
 from ..core.seams import Parser
 from ..core.types import Aside, Blob, Document
 from .detect import detect
-from .limits import Budget, Limits
+from .limits import Budget, Limits, room_on_disk
 
 PARSERS: dict[str, str] = {
     "pdf": "hagane.sources.pdf:PdfParser",
@@ -134,9 +134,11 @@ def read_bytes(blob: Blob) -> bytes:
 
 def unpacked(data: bytes, name: str, inner: Any) -> Iterator[Document | Aside]:
     """`data` as a part: written to a file that vanishes after parsing."""
-    with tempfile.NamedTemporaryFile(prefix="hagane-part-", delete=False) as copy:
-        copy.write(data)
+    with room_on_disk():
+        handle, path = tempfile.mkstemp(prefix="hagane-part-")
     try:
-        yield from inner(name, Path(copy.name))
+        with room_on_disk(), os.fdopen(handle, "wb") as copy:
+            copy.write(data)
+        yield from inner(name, Path(path))
     finally:
-        os.unlink(copy.name)
+        os.unlink(path)

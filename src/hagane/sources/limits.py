@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..core.errors import SourceError
+from ..core.errors import SourceError, StorageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +50,15 @@ def check_chars(n_chars: int, limits: Limits) -> None:
     """Raises: SourceError too_large when a document's text is longer than allowed."""
     if n_chars > limits.max_chars:
         raise SourceError(f"more than {limits.max_chars} characters of text", reason="too_large")
+
+
+@contextlib.contextmanager
+def room_on_disk() -> Iterator[None]:
+    """For writing parts to temporary files. Raises: StorageError when the disk is full: that is our trouble,
+    and the file must not be set aside for it."""
+    try:
+        yield
+    except OSError as cause:
+        if cause.errno not in _FULL:
+            raise
+        raise StorageError("a part could not be unpacked: the disk is full", hint="free some space and try again") from cause
