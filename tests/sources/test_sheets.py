@@ -17,7 +17,7 @@ from hagane.sources.numfmt import shown_number
 from hagane.sources.sheets import layout, records
 
 
-def book(*sheets: list, **titles: str) -> bytes:
+def book(*sheets: list) -> bytes:
     made = openpyxl.Workbook()
     made.remove(made.active)
     for number, rows in enumerate(sheets, 1):
@@ -174,14 +174,12 @@ def test_furigana_beside_a_name_is_not_part_of_it(one):
         (-1500, '[Red]"△"#,##0', "-△1,500"),
         (0, '#,##0;-#,##0;"-"', "-"),
         (12345678, "#,##0,", "12,346"),
-        (5, "000", "5"),
+        (5, "000", "005"),
         (1.5, "0.00E+00", "1.5"),
         (3, "General", "3"),
     ],
 )
 def test_numbers_are_shown_as_their_format_shows_them(value, code, shown):
-    if code == "000":
-        shown = "5" if shown_number(value, code) == "5" else "005"
     assert shown_number(value, code) == shown
 
 

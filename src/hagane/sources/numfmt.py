@@ -130,6 +130,8 @@ def _apply(value: int | float, section: str) -> str | None:
     places = len(decimals.rstrip(","))
     grouped = "," if "," in whole.rstrip(",") else ""
     text = f"{size:{grouped}.{places}f}"
+    if not grouped and whole.strip("0,") == "":  # 000: leading zeros are shown
+        text = text.zfill(whole.count("0") + (places + 1 if places else 0))
     optional = len(decimals) - len(decimals.rstrip("#?"))
     if optional and "." in text:
         kept = text.rstrip("0") if optional == places else text[:-optional] + text[-optional:].rstrip("0")
