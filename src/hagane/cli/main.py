@@ -70,6 +70,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as mistake:  # ours, never the user's: its message may hold content, so only its kind is said
+        if os.environ.get("HAGANE_DEBUG"):
+            raise
+        say(f"error: hagane made a mistake ({type(mistake).__name__})")
+        say("hint: run it again as `hagane --debug ...` and report what it prints")
+        sys.exit(1)
 
 
 def _explain(error: HaganeError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hagane.core.errors import RefusedError, UsageError
 from hagane.core.labels import Label, join
 from hagane.core.types import Answer, AnswerPart, Passage, Principal
 from hagane.ledger.audit import digest
-from hagane.rag.followup import rewrite
+from hagane.rag.answer_rewrite import Turn, rewrite
 from hagane.rag.retrieve import Retrieved
 
 from .wire import Project
@@ -69,15 +69,6 @@ def _ids(passages: tuple[Passage, ...]) -> str:
     return " ".join(passage.chunk.id for passage in passages[:10])
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One exchange of a conversation, with the label of what went into it."""
-
-    question: str
-    answer: str
-    label: Label
-
-
 class Conversation:
     """Questions of one principal, each seen in the light of those before. Kept in memory only."""
 
@@ -113,7 +104,7 @@ class Conversation:
             raise UsageError("the question is empty", hint='hagane ask "..."')
         project.require_synced()
         started = time.perf_counter()
-        asked = rewrite(question, [(turn.question, turn.answer) for turn in self.turns]) if self.turns else question
+        asked = rewrite(question, self.turns, analyzer=project.analyzer)
         found = retrieve(project, asked, by=by)
         searched = time.perf_counter() - started
         project.ledger.audit.record(
@@ -127,7 +118,7 @@ class Conversation:
             if isinstance(piece, Answer):
                 total = time.perf_counter() - started
                 piece = replace(piece, timings_s={"search": searched, **piece.timings_s, "total": total})
-                self.turns.append(Turn(question, piece.answer, piece.label))
+                self.turns.append(Turn(asked, piece.label))
             yield piece
 
 
@@ -144,7 +135,7 @@ def read_history(project: Project, file: Path | None) -> list[Turn]:
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
         default = project.config.labels.default
-        return [Turn(row["question"], row["answer"], project.label(row.get("label", default))) for row in rows]
+        return [Turn(row["question"], project.label(row.get("label", default))) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
         raise UsageError(f"{file} is not a conversation: {type(cause).__name__}",
                          hint='write [{"question": "...", "answer": "...", "label": "internal"}]') from cause  # fmt: skip

@@ -1,0 +1,235 @@
+"""The command line as a person and as a script meet it: exit codes, stdout, stderr."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from small_company import TEXTS, YAML, Folder
+
+from hagane.cli.main import main
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def hagane(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run `hagane WORDS` in this process."""
+
+    def run(*words: str) -> Said:
+        monkeypatch.setattr("sys.argv", ["hagane", *words])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        got = capsys.readouterr()
+        return Said(code, got.out, got.err)
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """An empty current folder with two folders of documents, no project yet."""
+    folder = Folder(tmp_path)
+    for name, text in TEXTS.items():
+        folder.write(name, text)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def fake(folder: Folder) -> None:
+    """Let the project use the shipped fake embedder and one parser process."""
+    file = folder.path / "hagane.yaml"
+    file.write_text(file.read_text().replace("compartments: []", "compartments: [hr]") + "embedder: {name: fake}\nparse: {workers: 1}\n")
+
+
+def test_init_works_beside_files_and_refuses_a_project(hagane, here: Folder) -> None:
+    assert hagane("init").code == 0
+    assert (here.path / "rules/経費.txt").exists()
+    again = hagane("init")
+    assert again.code == 1
+    assert "hagane.yaml" in again.err
+    assert "hint:" in again.err
+
+
+def test_add_keeps_comments_and_the_same_path_changes_nothing(hagane, here: Folder) -> None:
+    hagane("init")
+    fake(here)
+    first = hagane("add", "rules", "--json", "--progress", "none")
+    assert sorted(first.json["added"]) == ["rules/在宅勤務.md", "rules/有給休暇.md", "rules/経費.txt"]
+    text = (here.path / "hagane.yaml").read_text()
+    assert "# public < internal < confidential < restricted" in text
+    again = hagane("add", "rules/", "--json", "--progress", "none")
+    assert (again.json["added"], again.json["unchanged"]) == ([], 3)
+    assert (here.path / "hagane.yaml").read_text() == text
+
+
+def test_add_with_another_label_relabels(hagane, here: Folder) -> None:
+    hagane("init")
+    fake(here)
+    hagane("add", "rules", "--progress", "none")
+    hagane("add", "rules", "--label", "confidential:hr", "--progress", "none")
+    labels = {row["label"] for row in hagane("docs", "--json").json["documents"]}
+    assert labels == {"confidential:hr"}
+    assert hagane("docs", "--as", "staff", "--json").json == {"documents": []}
+
+
+def test_undeclared_compartment_is_refused(hagane, here: Folder) -> None:
+    hagane("init")
+    refused = hagane("add", "rules", "--label", "confidential:nowhere")
+    assert refused.code == 1
+    assert "nowhere" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        (("docs",), 1, "hagane init"),
+        (("nonsense",), 2, ""),
+        (("search",), 2, ""),
+        (("ask", "質問", "--answerer", "nobody"), 1, "hagane init"),
+    ],
+)
+def test_wrong_use_and_refusals(hagane, here: Folder, words: tuple[str, ...], code: int, hint: str) -> None:
+    said = hagane(*words)
+    assert said.code == code
+    assert said.out == ""
+    assert hint in said.err
+    assert "Traceback" not in said.err
+
+
+def test_unknown_key_is_refused_with_file_and_line(hagane, here: Folder) -> None:
+    here.write("hagane.yaml", "version: 1\nsources: []\nretrive: {n: 3}\n")
+    said = hagane("docs")
+    assert said.code == 1
+    assert "hagane.yaml:3" in said.err
+    assert "retrieve" in said.err
+
+
+def test_unknown_principal_is_refused(hagane, here: Folder) -> None:
+    hagane("init")
+    said = hagane("docs", "--as", "stuff")
+    assert said.code == 1
+    assert "staff" in said.err
+
+
+@pytest.fixture
+def company(here: Folder, hagane) -> Folder:
+    here.write("hagane.yaml", YAML)
+    assert hagane("sync", "--progress", "none").code == 0
+    return here
+
+
+def test_ask_prints_one_object_with_citations(hagane, company: Folder) -> None:
+    said = hagane("ask", "在宅勤務の通信費は月額いくら支給される？", "--json", "--as", "staff").json
+    assert set(said) == {
+        "answer", "abstained", "why", "confidence", "label", "citations", "nearest", "index", "model", "usage", "timings_s",
+    }  # fmt: skip
+    assert not said["abstained"]
+    assert "5,000円" in said["answer"]
+    assert "[1]" in said["answer"]
+    citation = said["citations"][0]
+    assert set(citation) == {"n", "document", "path", "version", "label", "place", "quote"}
+    assert set(citation["place"]) == {"page", "box", "cell", "start", "end", "start_s", "end_s"}
+    assert citation["path"] == "rules/在宅勤務.md"
+    shown = hagane("show", citation["document"], "--version", citation["version"], "--json").json
+    place = citation["place"]
+    assert shown["text"][place["start"] : place["end"]] == citation["quote"]
+
+
+def test_abstaining_is_exit_0_and_shows_the_nearest(hagane, company: Folder) -> None:
+    said = hagane("ask", "社長の靴のサイズは何センチですか？", "--json", "--as", "staff")
+    assert said.code == 0
+    assert said.json["abstained"]
+    assert said.json["citations"] == []
+
+
+def test_secret_document_never_answers_staff(hagane, company: Folder) -> None:
+    question = "査定Sの昇給率は何％？"
+    assert "5.5%" in hagane("ask", question, "--json", "--as", "hr").json["answer"]
+    staff = hagane("ask", question, "--json", "--as", "staff")
+    assert "5.5" not in staff.out
+    assert "給与レンジ" not in staff.out + staff.err
+
+
+def test_search_tells_scores_and_why(hagane, company: Folder) -> None:
+    found = hagane("search", "領収書をなくした", "--json").json["passages"]
+    assert found[0]["path"] == "rules/経費.txt"
+    assert found[0]["why"]["words"] >= 1
+    assert found[0]["score"] > 0
+
+
+def test_label_flow_on_the_command_line(hagane, company: Folder) -> None:
+    assert hagane("label", "経費.txt", "confidential:hr", "--reason", "人事の情報").code == 0
+    asked = hagane("label", "経費.txt", "internal", "--reason", "除いた", "--json").json
+    assert hagane("label", "approve", asked["request"]).code == 1
+    assert asked["request"] in hagane("label", "list").out
+    assert hagane("label", "approve", asked["request"], "--as", "hr").code == 0
+    assert hagane("label", "経費.txt", "internal").code == 2
+
+
+def test_audit_log_is_good_until_a_byte_flips(hagane, company: Folder) -> None:
+    hagane("ask", "在宅勤務は週何日まで？", "--json")
+    report = hagane("audit", "verify", "--json").json
+    assert report["ok"]
+    assert hagane("audit", "verify", "--expect", report["head"]).code == 0
+    log = company.path / ".hagane/audit/log.jsonl"
+    data = bytearray(log.read_bytes())
+    assert "在宅勤務".encode() not in data
+    data[len(data) // 2] ^= 1
+    log.write_bytes(data)
+    assert hagane("audit", "verify").code == 1
+
+
+def test_history_makes_a_follow_up_understood(hagane, company: Folder) -> None:
+    turns = [{"question": "在宅勤務は週何日まで？", "answer": "週3日まで", "label": "internal"}]
+    company.write("turns.json", json.dumps(turns, ensure_ascii=False))
+    said = hagane("ask", "通信費は？", "--history", "turns.json", "--json", "--as", "staff").json
+    assert "5,000円" in said["answer"]
+    turns[0]["label"] = "confidential:hr"
+    company.write("turns.json", json.dumps(turns, ensure_ascii=False))
+    assert hagane("ask", "通信費は？", "--history", "turns.json", "--as", "staff").code == 1
+
+
+def test_eval_prints_the_named_metrics(hagane, company: Folder) -> None:
+    company.write(
+        "questions.jsonl",
+        '{"question": "在宅勤務は週何日までできる？", "gold_paths": ["rules/在宅勤務.md"], "answer": "週3日", "must_contain": ["3日"]}\n'
+        '{"question": "社長の好きな食べ物は？", "answerable": false}\n',
+    )
+    report = hagane("eval", "answers", "questions.jsonl", "--json", "--progress", "none").json
+    assert list(report["metrics"]) == [
+        "recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "exact", "f1", "must_contain", "citation_precision",
+        "citation_recall", "abstention_auroc", "kept", "rejected", "latency_p50_s", "latency_p95_s",
+    ]  # fmt: skip
+    assert report["metrics"]["recall@1"]["value"] == 1.0
+    assert report["metrics"]["must_contain"]["value"] == 1.0
+    assert report["cases"][0]["rank"] == 1
+    only = hagane("eval", "retrieval", "questions.jsonl", "--json", "--progress", "none").json
+    assert only["metrics"]["exact"] is None
+
+
+def test_incomplete_index_is_not_measured(hagane, here: Folder) -> None:
+    here.write("hagane.yaml", YAML)
+    hagane("sync", "--words-only", "--progress", "none")
+    here.write("questions.jsonl", '{"question": "在宅勤務", "gold_paths": ["rules/在宅勤務.md"]}\n')
+    assert hagane("eval", "retrieval", "questions.jsonl").code == 1
+    assert hagane("eval", "retrieval", "questions.jsonl", "--allow-incomplete", "--json").code == 0
+
+
+def test_strict_sync_fails_when_something_was_set_aside(hagane, company: Folder) -> None:
+    company.write("rules/空.txt", "")
+    assert hagane("sync", "--strict", "--progress", "none").code == 1
+    assert hagane("sync", "--progress", "none").code == 0
