@@ -9,9 +9,10 @@ the dev questions, others drawn with seed 0), 80 answerable questions, ranked by
 unit stands). Each system once with its own splitter ("own") and once with the chunks that Hagane made ("ours").
 
 Every system gets the same vectors from our e5-small (made once per distinct text and kept in --work, so that the
-run can be stopped and goes on). Their seconds stand in a column of their own, extrapolated from the measured characters
-a second of this run; the milliseconds of hybrid queries contain the measured embedding of each question. All
-processes get the same number of threads (--threads).
+run can be stopped and goes on). Their seconds stand in a column of their own: characters by the measured characters a
+second. The milliseconds of hybrid queries contain the measured embedding of each question. All processes get the same
+number of threads (--threads). --clock cpu shows processor seconds of all threads and workers instead of the wall
+clock's: what to read on a busy machine.
 """
 
 from __future__ import annotations
@@ -25,13 +26,12 @@ import statistics
 import subprocess
 import sys
 import tarfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from frameworks_job import WIDTH, read_lines, write_lines
+from frameworks_job import WIDTH, clocks, read_lines, since, write_lines
 
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("HAGANE_SHARED") or HERE.parent.parent / "shared") / "data"
@@ -95,6 +95,9 @@ class Vectors:
         folder.mkdir(parents=True, exist_ok=True)
         self._keys, self._rows, self._speed = folder / "keys.txt", folder / "rows.f32", folder / "speed.json"
         self._threads = threads
+        self._read()
+
+    def _read(self) -> None:
         known = self._keys.read_text().split() if self._keys.exists() else []
         self._place = {key: at for at, key in enumerate(known)}
 
@@ -109,23 +112,24 @@ class Vectors:
         embedder.embed(["準備"], kind="query")
         for at in range(0, len(todo), 256):
             batch = todo[at : at + 256]
-            started = time.perf_counter()
+            start = clocks()
             rows = embedder.embed(batch, kind=kind)
-            self._count(sum(map(len, batch)), time.perf_counter() - started)
+            self._count(sum(map(len, batch)), since(start))
             with open(self._rows, "ab") as out:
                 out.write(rows.astype(np.float32).tobytes())
             with open(self._keys, "a") as out:
                 out.write("".join(key(text, kind) + "\n" for text in batch))
-            self._place |= {key(text, kind): len(self._place) + n for n, text in enumerate(batch)}
             print(f"  {kind}: {at + len(batch):,} of {len(todo):,} texts embedded", file=sys.stderr, flush=True)
+        self._read()
 
-    def _count(self, characters: int, seconds: float) -> None:
+    def _count(self, characters: int, spent: list[float]) -> None:
         known = self.speed_seen()
-        self._speed.write_text(json.dumps([known[0] + characters, known[1] + seconds]))
+        new = [characters, *spent]
+        self._speed.write_text(json.dumps([a + b for a, b in zip(known, new, strict=True)]))
 
-    def speed_seen(self) -> tuple[float, float]:
-        """(characters, seconds) of everything embedded into this folder."""
-        return tuple(json.loads(self._speed.read_text())) if self._speed.exists() else (0, 0.0)
+    def speed_seen(self) -> list[float]:
+        """[characters, wall seconds, processor seconds] of everything embedded into this folder."""
+        return json.loads(self._speed.read_text()) if self._speed.exists() else [0, 0.0, 0.0]
 
     def write(self, units: list[str], asked: list[str], *, path: Path) -> None:
         """The rows of units (passages), then of the questions."""
@@ -138,24 +142,27 @@ def key(text: str, kind: str) -> str:
     return hashlib.sha256(f"{kind}\0{text}".encode()).hexdigest()
 
 
-def question_ms(asked: list[str], *, threads: int) -> list[float]:
+def question_ms(asked: list[str], *, threads: int) -> list[list[float]]:
     """Milliseconds to embed each question alone; repeated calls after a first round."""
     from hagane.models.e5 import E5Small
 
     embedder, found = E5Small(threads=threads), []
     embedder.embed(asked[:20], kind="query")
     for text in asked:
-        started = time.perf_counter()
+        start = clocks()
         embedder.embed([text], kind="query")
-        found.append((time.perf_counter() - started) * 1000)
+        found.append([seconds * 1000 for seconds in since(start)])
     return found
 
 
 def child(system: str, job: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """One job in the system's own interpreter. Raises: SystemExit with its words when it fails."""
+    """One job in the system's own interpreter; with --keep, what an equal job said before.
+    Raises: SystemExit with its words when it fails."""
     python = {"hagane": sys.executable, "txtai": args.txtai_python, "haystack": args.haystack_python}[system]
-    out = args.work / f"{system}.out.json"
-    file = args.work / f"{system}.job.json"
+    name = f"{system}.{key(json.dumps(job, sort_keys=True), job['task'])[:16]}"
+    out, file = args.work / f"{name}.said.json", args.work / f"{name}.job.json"
+    if args.keep and out.exists():
+        return json.loads(out.read_text(encoding="utf-8"))
     file.write_text(json.dumps(job | {"out": str(out), "threads": args.threads}), encoding="utf-8")
     many = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")}
     done = subprocess.run([python, str(HERE / f"frameworks_{system}.py"), str(file)], env={**os.environ, **many},
@@ -173,26 +180,23 @@ def measures(pages: list[list[str]], gold: list[set[str]]) -> dict[str, float]:
     return shares | {"MRR@10": statistics.fmean(1 / place if place else 0.0 for place in places)}
 
 
-def units_for(system: str, corpus: Corpus, args: argparse.Namespace) -> tuple[str, float]:
+def units_for(system: str, corpus: Corpus, args: argparse.Namespace) -> tuple[str, list[float]]:
     """Where the system's own units lie, and the seconds until they lay there (for Hagane: searchable by words)."""
     tag = f"{corpus.folder.name}.{system}"
     units, pages = args.work / f"{tag}.units.jsonl", args.work / f"{corpus.folder.name}.pages.jsonl"
     write_lines(str(pages), corpus.pages)
     if corpus.whole and system != "hagane":
-        started = time.perf_counter()
+        start = clocks()
         write_lines(str(units), ({"id": page["id"], "page": page["id"],
                                   "text": Path(page["file"]).read_text(encoding="utf-8")} for page in corpus.pages))  # fmt: skip
-        return str(units), time.perf_counter() - started
+        return str(units), since(start)
     job = {"task": "split", "pages": str(pages), "units": str(units), "folder": str(corpus.folder),
            "project": str(args.work / f"{tag}.project"), "keep_near": corpus.whole}  # fmt: skip
-    kept = args.work / f"{tag}.split.json"
-    if not (args.keep and kept.exists()):
-        kept.write_text(json.dumps(child(system, job, args)), encoding="utf-8")
-    return str(units), sum(json.loads(kept.read_text())["seconds"].values())
+    return str(units), next(iter(child(system, job, args)["seconds"].values()))
 
 
 def rows_of(
-    system: str, corpus: Corpus, args: argparse.Namespace, vectors: Vectors, ms: list[float]
+    system: str, corpus: Corpus, args: argparse.Namespace, vectors: Vectors, question: list[list[float]]
 ) -> list[dict[str, Any]]:
     """The table's rows of one system on one corpus: its own splitting, then Hagane's chunks."""
     found = []
@@ -208,16 +212,20 @@ def rows_of(
             job["rows"] = str(args.work / "rows.f32")
             vectors.write(texts, corpus.asked, path=Path(job["rows"]))
         said = child(system, job, args)
-        characters, seconds = vectors.speed_seen()
+        characters, *seconds = vectors.speed_seen()
         for mode, got in said["modes"].items():
-            spent = [a + b for a, b in zip(got["ms"], ms, strict=True)] if mode.startswith("hybrid") else got["ms"]
-            index_s = said["seconds"].get(f"index {mode}", 0.0)
+            dense = mode.startswith("hybrid")
+            ms = np.array(got["ms"]) + (np.array(question) if dense else 0.0)  # (n_questions, 2)
+            times = {
+                "split_s": split_s if way == "own" else [0.0, 0.0],
+                "index_s": said["seconds"].get(f"index {mode}", [0.0, 0.0]),
+                "embed_s": [sum(map(len, texts)) * spent / max(1, characters) if dense else 0.0 for spent in seconds],
+                "p50": np.percentile(ms, 50, axis=0).tolist(),
+                "p95": np.percentile(ms, 95, axis=0).tolist(),
+            }
             found.append({
-                "corpus": corpus.name, "system": system, "units": f"{len(texts):,} {way if not corpus.whole else ''}".strip(),
-                "mode": mode, **measures(got["pages"], corpus.gold), "ids": corpus.ids, "pages": got["pages"],
-                "split_s": split_s if way == "own" else 0.0, "index_s": index_s,
-                "embed_s": sum(map(len, texts)) * seconds / characters if mode.startswith("hybrid") else 0.0,
-                "p50": statistics.median(spent), "p95": float(np.percentile(spent, 95)),
+                "corpus": corpus.name, "system": system, "units": f"{len(texts):,}{'' if corpus.whole else ' ' + way}",
+                "mode": mode, **measures(got["pages"], corpus.gold), "ids": corpus.ids, "pages": got["pages"], **times,
             })  # fmt: skip
     return found
 
@@ -225,7 +233,7 @@ def rows_of(
 HEAD = "| corpus | system | units | mode | R@1 | R@5 | R@10 | MRR@10 | split s | index s | embed s | p50 ms | p95 ms |"
 
 
-def show(rows: list[dict[str, Any]]) -> str:
+def show(rows: list[dict[str, Any]], *, clock: str) -> str:
     lines = [HEAD, "|" + "---|" * 13]
     for row in rows:
         quality = " | ".join(f"{row[name]:.3f}" for name in ("R@1", "R@5", "R@10", "MRR@10"))
@@ -247,7 +255,10 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0, help="JaQuAD questions, seeded; 0: all")
     parser.add_argument("--corpus", choices=("jaquad", "handbook"), action="append", help="default: both")
     parser.add_argument("--own-vectors", action="store_true", help="hybrid also over the others' own handbook units")
-    parser.add_argument("--keep", action="store_true", help="reuse the splits of an earlier run (with its seconds)")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="which seconds the table shows")
+    parser.add_argument(
+        "--keep", action="store_true", help="reuse what equal jobs of an earlier run said (with their seconds)"
+    )
     args = parser.parse_args()
     args.work = args.work.resolve()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -260,11 +271,11 @@ def main() -> None:
         for system in (system for system, python in given.items() if python):
             print(f"{corpus.name}: {system}", file=sys.stderr, flush=True)
             rows += rows_of(system, corpus, args, vectors, ms)
-            print(show(rows[-6:]), file=sys.stderr, flush=True)
-        print(f"{corpus.name}: embedding a question, p50 {statistics.median(ms):.1f} ms", file=sys.stderr)
+            print(show(rows, clock=args.clock), file=sys.stderr, flush=True)
+        print(f"{corpus.name}: embedding a question, p50 {np.percentile(ms, 50, axis=0).round(1)} ms", file=sys.stderr)
     even = [row for row in rows if row["corpus"].startswith("handbook")]
     rows += [half(row) for row in even]
-    print(show(rows))
+    print(show(rows, clock=args.clock))
     (args.work / "rows.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     characters, seconds = vectors.speed_seen()
     print(
@@ -278,7 +289,7 @@ def half(row: dict[str, Any]) -> dict[str, Any]:
     rows = {r["id"]: set(r["gold_paths"]) for r in read_lines(str(SHARED / "handbook-ja" / "questions-dev.jsonl"))}
     kept = [n for n, name in enumerate(row["ids"]) if int(name.rpartition("-")[2]) % 2 == 0]
     gold = [rows[row["ids"][n]] for n in kept]
-    blank = dict.fromkeys(("split_s", "index_s", "embed_s", "p50", "p95"), 0.0)
+    blank = {name: [0.0, 0.0] for name in ("split_s", "index_s", "embed_s", "p50", "p95")}
     return row | measures([row["pages"][n] for n in kept], gold) | blank | {"corpus": "... even ids"}
 
 

@@ -5,12 +5,14 @@ A child is called as `python frameworks_NAME.py JOB.json`; the job names `task` 
   units   JSON lines {"id", "page", "text"}: what is indexed; a split child writes it
   asked   JSON list of questions
   rows    float32 vectors of the units, then of the questions (n, 384); absent: words only
-  out     where the child writes {"seconds": {...}, "modes": {name: {"pages": [[...]], "ms": [...]}}}
+  out     where the child writes {"seconds": {name: [wall, cpu]}, "modes": {name: {"pages": [[...]], "ms": [[wall, cpu]]}}}
+Times are pairs: by the wall clock, and of the processor (all threads, and children that have ended).
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -43,30 +45,39 @@ def pages_of(ids: Sequence[str], page_of: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(page_of[one] for one in ids))[:KEPT]
 
 
+def clocks() -> tuple[float, float]:
+    """(wall, processor) seconds; only differences mean something."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return time.perf_counter(), sum(one.ru_utime + one.ru_stime for one in spent)
+
+
+def since(start: tuple[float, float]) -> list[float]:
+    return [now - then for now, then in zip(clocks(), start, strict=True)]
+
+
 def ask_all(asked: Sequence[str], ask: Callable[[int], list[str]]) -> dict[str, Any]:
     """Every question by its position: pages found and milliseconds; twenty unmeasured questions first."""
     for at in range(min(20, len(asked))):
         ask(at)
     pages, ms = [], []
     for at in range(len(asked)):
-        started = time.perf_counter()
+        start = clocks()
         found = ask(at)
-        ms.append((time.perf_counter() - started) * 1000)
+        ms.append([seconds * 1000 for seconds in since(start)])
         pages.append(found)
     return {"pages": pages, "ms": ms}
 
 
 class Stopwatch:
-    """Seconds by name."""
+    """Seconds by name, [wall, processor]."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._at = time.perf_counter()
+        self.seconds: dict[str, list[float]] = {}
+        self._at = clocks()
 
     def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._at
-        self._at = now
+        self.seconds[name] = since(self._at)
+        self._at = clocks()
 
     def skip(self) -> None:
-        self._at = time.perf_counter()
+        self._at = clocks()
