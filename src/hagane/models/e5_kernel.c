@@ -135,7 +135,15 @@ static void linear(const uint8_t *a, const float *sa, const float *za, const lin
         const int8_t *w = m->w + (size_t)n * K;
         const int16_t *s = m->s + (size_t)n * (K / 16);
         __m256i acc[4][2];
+        /* the next columns' weights and scales, a few lines with each tile: the first tile then finds them near */
+        const char *ahead = (const char *)(w + 16 * K), *ahead_s = (const char *)(s + K);
+        const int lines = K / 4, step = T < 8 ? lines : (lines + T / 4 - 1) / (T / 4);
+        int line = 0;
         for (int t = 0, R; t < T; t += R) {
+            for (int i = 0; i < step && line < lines; i++, line++) {
+                _mm_prefetch(ahead + line * 64, _MM_HINT_T0);
+                if (line % 8 == 0) _mm_prefetch(ahead_s + line * 8, _MM_HINT_T0);
+            }
             R = T - t < 4 ? 1 : 4;
             if (R == 4) tile4(a + (size_t)t * K, K, w, s, acc);
             else tile1(a + (size_t)t * K, K, w, s, acc);
