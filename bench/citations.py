@@ -107,11 +107,10 @@ def check(path: Path) -> tuple[int, list[tuple[int, str, str]]]:
     """(quotes checked, [(page, quote, what the second reader finds)] of those that differ)."""
     wrong: list[tuple[int, str, str]] = []
     n = 0
+    documents = [part for part in PdfParser().read(blob_of(path)) if isinstance(part, Document)]
     with pdfplumber.open(path) as pdf:
         chars = {page.page_number: shown_chars(page) for page in pdf.pages}
-    for document in PdfParser().read(blob_of(path)):
-        if not isinstance(document, Document):
-            continue
+    for document in documents:
         for page, quote, box in quotes(document):
             n += 1
             if not agrees(quote, chars[page], box):

@@ -6,7 +6,6 @@ import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -163,10 +162,11 @@ def test_the_demo_scan_is_read_by_the_shipped_models():
     assert float(document.meta["ocr_confidence"]) > 0.9
 
 
-def covers_ink(image: np.ndarray, box: tuple[float, float, float, float]) -> bool:
-    x0, y0, x1, y1 = (round(side) for side in box)
-    part = image[y0:y1, x0:x1]
-    return bool(part.size) and float(np.mean(part < 128)) > 0.02
+def overlap(box: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The share of `other` that `box` covers."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    return max(0.0, width) * max(0.0, height) / ((other[2] - other[0]) * (other[3] - other[1]))
 
 
 @pytest.mark.long
@@ -185,9 +185,23 @@ def test_scans_of_the_diet_library_are_read(shared, name, most):
     path = shared / "data" / "files" / "ndl" / name
     (document,) = ImageParser(OcrEngine()).read(blob(path))
     reading = path.with_suffix(".xml").read_text(encoding="utf-8")
-    gold = "".join(re.findall(r'ORDER="\d+" STRING="([^"]*)"', reading))
-    want, got = (Counter(re.sub(r"\s", "", unicodedata.normalize("NFKC", text))) for text in (gold, document.text))
+    lines = re.findall(
+        r'X="(\d+)" Y="(\d+)" WIDTH="(\d+)" HEIGHT="(\d+)" CONF="[^"]*" PRED_CHAR_CNT="[^"]*" ORDER="\d+" STRING="([^"]*)"',
+        reading,
+    )
+    key = {text: re.sub(r"\s", "", unicodedata.normalize("NFKC", text)) for *_, text in lines}
+    want = Counter("".join(key[text] for *_, text in lines))
+    got = Counter(re.sub(r"\s", "", unicodedata.normalize("NFKC", document.text)))
     assert sum((want - got).values()) / sum(want.values()) <= most
-    image = np.asarray(Image.open(path).convert("L"))
-    lines = [line for block in document.blocks for line in block.lines]
-    assert sum(covers_ink(image, line.box) for line in lines) >= 0.95 * len(lines)
+    ours = {
+        re.sub(r"\s", "", unicodedata.normalize("NFKC", document.text[line.start : line.end])): line.box
+        for block in document.blocks
+        for line in block.lines
+    }
+    n_same = 0
+    for x, y, width, height, text in lines:
+        if key[text] in ours and len(key[text]) > 3:
+            n_same += 1
+            there = (int(x), int(y), int(x) + int(width), int(y) + int(height))
+            assert overlap(ours[key[text]], there) > 0.75, text
+    assert n_same >= 1
