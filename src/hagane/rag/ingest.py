@@ -193,7 +193,7 @@ class Ingest:
                     drafts.append(draft_of(record, path=path))
                     self.report.renamed.append((record.path, path))
         self.ledger.documents.put(drafts, keep=self.settings.keep_versions)
-        self._index([draft.id for draft in drafts if draft.state == "in"])
+        self._index([draft.id for draft in drafts if draft.state == "in" and draft.n_chunks])
         self.ledger.files.put(replace(seen, path=found.path, stamp=found.stamp) for seen, found in changes.renamed)
         self._forget(seen for seen, _ in changes.renamed)
 
