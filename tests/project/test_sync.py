@@ -204,3 +204,13 @@ def test_label_that_the_index_does_not_know_yet_already_counts(company: Folder) 
         record = project.ledger.documents.find("経費.txt", clearance=project.principal().clearance)
         project.ledger.marks.label(record.id, project.label("restricted"), by=project.principal(), reason="至急")
     assert "rules/経費.txt" not in company.found("領収書を紛失", by="staff")
+
+
+def test_hidden_files_are_taken_only_where_the_source_says_so(company: Folder) -> None:
+    """A forgotten .env must not become searchable by itself."""
+    company.write("rules/.env/設定.txt", "夜間の連絡先は内線5555である。\n")
+    company.sync()
+    assert not [path for path in company.docs() if ".env" in path]
+    file = company.path / "hagane.yaml"
+    file.write_text(file.read_text().replace("path: rules/,", "path: rules/, hidden: true,"))
+    assert company.sync().added == ["rules/.env/設定.txt"]

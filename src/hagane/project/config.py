@@ -59,6 +59,7 @@ class SourceConfig(Config):
     label: LabelText | None = Field(None, description="label of its documents; default labels.default")
     include: tuple[str, ...] = Field(("**",), description="glob patterns of files to take, relative to path")
     exclude: tuple[str, ...] = Field((), description="glob patterns of files to leave out")
+    hidden: bool = Field(False, description="take files and folders whose name begins with a dot, too")
 
 
 class PrincipalConfig(Config):

@@ -121,7 +121,7 @@ def sources_of(project: Project) -> list[Source]:
 def _source(project: Project, source: SourceConfig) -> Source:
     label = Label.parse(project.config.label_of(source))
     root = project.source_root(source.path)
-    return Source(source.name, root, project.folder, label, source.include, source.exclude)
+    return Source(source.name, root, project.folder, label, source.include, source.exclude, source.hidden)
 
 
 def settings_of(project: Project) -> Settings:

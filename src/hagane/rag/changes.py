@@ -26,6 +26,7 @@ class Source:
     label: Label
     include: tuple[str, ...] = ("**",)
     exclude: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 class Guards(Protocol):
@@ -91,7 +92,7 @@ def find_changes(ledger: Ledger, sources: Sequence[Source], guards: Guards, *, y
 
 def _compare(ledger: Ledger, source: Source, guards: Guards, changes: Changes, *, yes: bool) -> None:
     seen = ledger.files.every(source.name)
-    found = scan(source.root, base=source.base, include=source.include, exclude=source.exclude)
+    found = scan(source.root, base=source.base, include=source.include, exclude=source.exclude, hidden=source.hidden)
     missing = "" in found.unreadable
     if missing and not yes:
         why = "missing or unreadable"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hagane.core.text import folded_path
 
-SKIPPED_NAMES = frozenset({"hagane.yaml", "Thumbs.db", "desktop.ini"})
+SKIPPED_NAMES = frozenset({"hagane.yaml", ".hagane", ".git", ".hg", ".svn", ".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def document_path(file: Path, base: Path) -> str:
     return folded_path(inside)
 
 
-def _walk(root: Path, scan: Scan, base: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
+def _walk(root: Path, scan: Scan, base: Path, *, hidden: bool) -> Iterator[tuple[os.DirEntry[str], str]]:
     stack = [(root, "")]
     while stack:
         folder, relative = stack.pop()
@@ -94,7 +94,7 @@ def _walk(root: Path, scan: Scan, base: Path) -> Iterator[tuple[os.DirEntry[str]
             continue
         for entry in entries:
             name = f"{relative}{name_of(os.fsencode(entry.name))}"
-            if entry.name.startswith(".") or entry.name in SKIPPED_NAMES:
+            if entry.name in SKIPPED_NAMES or (entry.name.startswith(".") and not hidden):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 stack.append((Path(entry.path), name + "/"))
@@ -102,8 +102,11 @@ def _walk(root: Path, scan: Scan, base: Path) -> Iterator[tuple[os.DirEntry[str]
                 yield entry, name
 
 
-def scan(root: Path, *, base: Path, include: Sequence[str] = ("**",), exclude: Sequence[str] = ()) -> Scan:
-    """All files below `root` (or `root` itself). Hidden names and hagane.yaml are not documents.
+def scan(
+    root: Path, *, base: Path, include: Sequence[str] = ("**",), exclude: Sequence[str] = (), hidden: bool = False
+) -> Scan:
+    """All files below `root` (or `root` itself). hagane.yaml, .hagane and .git are no documents; names that
+    begin with a dot only with `hidden`.
 
     Links are followed only to files inside `root`; other links, sockets and the like are set aside.
     """
@@ -114,7 +117,7 @@ def scan(root: Path, *, base: Path, include: Sequence[str] = ("**",), exclude: S
     if not root.is_dir():
         found.unreadable.append("")
         return found
-    for entry, relative in _walk(root, found, base):
+    for entry, relative in _walk(root, found, base, hidden=hidden):
         if matches(relative, include) and not matches(relative, exclude):
             _take(found, Path(entry.path), root, base)
     taken: set[str] = set()
