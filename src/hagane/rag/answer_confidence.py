@@ -1,34 +1,97 @@
 """How sure we are that the passages answer the question: 0..1, calibrated, free of any model.
 
-Starts from the IDF-weighted coverage of the question by the best document (AUROC 0.925 on JaQuAD with the
-gold paragraph removed) and adds a few more counts of the same kind; a logistic function of them, fitted by
-bench/abstain.py, whose coefficients stand in answer_weights.toml.
+Starts from the IDF-weighted coverage of the question by the best passage and adds a few more counts of the same
+kind: the best sentence, letters in a row, words that no passage or hardly any other holds, the unit asked for. A
+logistic function of them, fitted by bench/abstain.py on JaQuAD's training part with the gold paragraph removed;
+its coefficients stand in answer_weights.toml.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 
 from hagane.core.seams import Analyzer
+from hagane.core.text import for_search, squeeze
 from hagane.core.types import Passage
 
-from .answer_support import Asked, merged, surroundings, units
+from .answer_choose import weights
+from .answer_support import Asked, Unit, holds_unit, merged, surroundings, units
+
+N_PASSAGES = 10  # looked at; among them rarity is counted
+N_BEST = 5  # that may be the one which answers
+_KANA_END = re.compile(r"[ぁ-ん]$")  # 死ぬ, 早い: words that people paraphrase; nouns less so
 
 
-def features(asked: Asked, passages: Sequence[Passage], *, analyzer: Analyzer, n: int = 5) -> dict[str, float]:
-    """Counts in 0..1 from the `n` best passages; {} without passages."""
-    if not passages or not asked.weights:
+def features(asked: Asked, passages: Sequence[Passage], *, analyzer: Analyzer) -> dict[str, float]:
+    """Counts over the best passages, in shares or in units of the rarest possible word; {} without passages."""
+    passages = passages[:N_PASSAGES]
+    if not passages or not asked.total:
         return {}
-    chunks = []
-    for passage in passages[:n]:
-        found = units([passage], analyzer)
-        around = surroundings(passage, analyzer)
-        chunks.append((asked.share(merged(u.terms for u in found) | around), found, around))
-    top = max(share for share, _, _ in chunks)
-    return {"coverage": top}
+    found = [units([passage], analyzer) for passage in passages]
+    around = [surroundings(passage, analyzer) for passage in passages]
+    terms = [merged(u.terms for u in us) | a for us, a in zip(found, around, strict=True)]
+    at, place, sentence, window = _best(asked, found[:N_BEST], around)
+    missing = {t: w for t, w in asked.weights.items() if t not in terms[at]}
+    n_holding = {t: sum(t in one for one in terms) for t in asked.weights}
+    near = " ".join(unit.text for unit in found[at][max(0, place - 1) : place + 2])
+    rarest = asked.rarest
+    return {
+        "covered": asked.share(terms[at]),
+        "sentence": sentence,
+        "window": window,
+        "letters": _letters(asked.text, passages[at]),
+        "missing": sum(missing.values()) / rarest,
+        "missing_verbs": sum(w for t, w in missing.items() if _KANA_END.search(t)) / rarest,
+        "unique": sum(w for t, w in asked.weights.items() if t in terms[at] and n_holding[t] <= 2) / rarest,
+        "words": float(len(asked.weights)),
+        "unit": float(bool(asked.unit)),
+        "unit_held": float(bool(asked.unit) and holds_unit(asked.unit, near, asked.text)),
+        "scattered": float(_n_needed(asked, found[at])),
+    }
+
+
+def _best(
+    asked: Asked, found: Sequence[Sequence[Unit]], around: Sequence[frozenset[str]]
+) -> tuple[int, int, float, float]:
+    """Passage and place of the sentence that holds most of the question with what stands in front of it and over it;
+    the share that it holds alone, and with these."""
+    best = (0, 0, 0.0, 0.0)
+    top = -1.0
+    for at, one in enumerate(found):
+        before: frozenset[str] = frozenset()
+        for place, unit in enumerate(one):
+            own, wide = asked.share(unit.terms), asked.share(unit.terms | before | around[at])
+            if own + 0.4 * (wide - own) > top:
+                top, best = own + 0.4 * (wide - own), (at, place, own, wide)
+            before = unit.terms
+    return best
+
+
+def _letters(question: str, passage: Passage) -> float:
+    """Share of the question's runs of three letters that the passage holds."""
+    key, text = squeeze(for_search(question)), squeeze(for_search(passage.chunk.spoken))
+    runs = {key[at : at + 3] for at in range(len(key) - 2)}
+    return sum(run in text for run in runs) / len(runs) if runs else 0.0
+
+
+def _n_needed(asked: Asked, found: Sequence[Unit]) -> int:
+    """Sentences needed to hold what the passage holds, taking the best one each time."""
+    left = {t for t in asked.weights if any(t in unit.terms for unit in found)}
+    count = 0
+    while left:
+        best = max(found, key=lambda unit: sum(asked.weights[t] for t in left & unit.terms))
+        left -= best.terms
+        count += 1
+    return count
 
 
 def confidence(asked: Asked, passages: Sequence[Passage], *, analyzer: Analyzer) -> float:
     """The probability, as calibrated on JaQuAD, that the passages hold the answer."""
     found = features(asked, passages, analyzer=analyzer)
-    return found.get("coverage", 0.0)
+    if not found or not found["covered"]:
+        return 0.0
+    table = weights()["confidence"]
+    z = table["bias"] + sum(table[name] * value for name, value in found.items())
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, z))))

@@ -49,6 +49,7 @@ class Asked:
     weights: Mapping[str, float]
     kind: str  # a name of answer_types_ja.toml, or ""
     unit: str = ""  # 何年 -> 年, 何県 -> 県; "" when the question asks for none
+    rarest: float = 1.0  # the weight of a word that no chunk holds
 
     @property
     def total(self) -> float:
@@ -115,7 +116,7 @@ def asked(question: str, analyzer: Analyzer, statistics: Statistics) -> Asked:
     """`question` with its words weighed by `statistics`. A word that no chunk holds weighs most."""
     n = max(statistics.n_chunks, 1)
     weights = {t: idf(n, min(statistics.frequencies.get(t, 0), n)) for t in own_words(question, analyzer)}
-    return Asked(question, weights, kind_of(question), unit_of(question))
+    return Asked(question, weights, kind_of(question), unit_of(question), idf(n, 0))
 
 
 def spans(block: Block) -> list[tuple[int, int]]:
