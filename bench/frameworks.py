@@ -237,9 +237,8 @@ def show(rows: list[dict[str, Any]], *, clock: str) -> str:
     lines = [HEAD, "|" + "---|" * 13]
     for row in rows:
         quality = " | ".join(f"{row[name]:.3f}" for name in ("R@1", "R@5", "R@10", "MRR@10"))
-        spent = " | ".join(
-            f"{row[name]:.1f}" if row[name] else "" for name in ("split_s", "index_s", "embed_s", "p50", "p95")
-        )
+        times = [row[name][clock == "cpu"] for name in ("split_s", "index_s", "embed_s", "p50", "p95")]
+        spent = " | ".join(f"{value:.1f}" if value else "" for value in times)
         lines.append(f"| {row['corpus']} | {row['system']} | {row['units']} | {row['mode']} | {quality} | {spent} |")
     return "\n".join(lines)
 

@@ -301,7 +301,7 @@ def caption(path: Path) -> str:
     if path.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].strip()
     first = text.lstrip().partition("\n")[0]
-    if path.suffix == ".txt" and "prompt" in path.as_posix():
+    if path.suffix == ".txt" and path.name.startswith("answer_") and not first.startswith("#"):
         return "prompt, sent as it stands"
     opened = re.match(r"(?:#|<!--|\{#|//|/\*)\s*(.+?)\s*(?:-->|#\}|\*/)?$", first)
     return opened[1] if opened else ""
