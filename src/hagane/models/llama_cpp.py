@@ -19,6 +19,8 @@ MAX_CONTEXT = 131_072
 class Process(Protocol):
     """A worker process (hagane.jobs.local.Worker)."""
 
+    @property
+    def pid(self) -> int | None: ...
     def call(self, request: Mapping[str, Any], *, time_s: float | None = None) -> Iterator[dict[str, Any]]: ...
     def close(self) -> None: ...
 
@@ -82,6 +84,11 @@ class LlamaCpp:
     def is_instruct(self) -> bool:
         """True when the file says how to chat with it."""
         return self.header.has_template
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the engine, when it runs."""
+        return self._process.pid
 
     def chat(self, request: ChatRequest) -> Iterator[Delta]:
         if any(part.kind != "text" for message in request.messages for part in message.parts):
