@@ -29,7 +29,9 @@ def search(
         print_json(found)
         return
     for at, passage in enumerate(found["passages"], start=1):
-        places = ", ".join(f"{name} {place:.0f}." for name, place in passage["why"].items())
+        why = passage["why"]
+        places = ", ".join(f"{name} {why[name]:.0f}." for name in ("words", "vectors") if name in why)
+        places += f", cosine {why['cosine']:.2f}" if "cosine" in why else ""
         print(f"{at:>2}  {passage['score']:.3f}  {_where(passage)}  [{passage['label']}]  ({places})")
         print(f"      {' > '.join(dict.fromkeys([passage['title'], *passage['headings']]))}")
         text = " ".join(passage["text"].split())

@@ -62,7 +62,7 @@ class Retriever:
         own = dict.fromkeys(self._analyzer.tokens(question), 1.0)
         if self._bridges is None:
             return own
-        return self._bridges.expand(question, own, weight=self._config.bridge)
+        return self._bridges.expand(own, weight=self._config.bridge)
 
     def retrieve(self, question: str, *, clearance: Clearance, n: int | None = None) -> Retrieved:
         """The `n` best passages (default: config.n) that `clearance` may see."""
@@ -75,9 +75,9 @@ class Retriever:
         fused = fuse(words, meaning, config=config)
         ids = [hit.chunk for hit in fused[: n or config.n]]
         chunks = {chunk.id: chunk for chunk in self._searcher.chunks(ids, clearance=clearance)}
-        places = [{hit.chunk: at for at, hit in enumerate(hits, start=1)} for hits in (words, meaning)]
+        why = explain(words, meaning)
         passages = tuple(
-            Passage(chunks[hit.chunk], hit.score, _why(hit.chunk, *places))
+            Passage(chunks[hit.chunk], hit.score, why[hit.chunk])
             for hit in fused[: n or config.n]
             if hit.chunk in chunks
         )
@@ -92,10 +92,14 @@ class Retriever:
         return self._searcher.by_vector(vector, clearance=clearance, n=self._config.pool)
 
 
-def _why(chunk: str, words: Mapping[str, int], meaning: Mapping[str, int]) -> dict[str, float]:
-    """The place in each ranking that found it, counted from 1."""
-    found = {"words": words.get(chunk), "vectors": meaning.get(chunk)}
-    return {name: float(place) for name, place in found.items() if place}
+def explain(words: list[Hit], meaning: list[Hit]) -> dict[str, dict[str, float]]:
+    """For each chunk: its place in each ranking that found it, counted from 1, and its cosine."""
+    why: dict[str, dict[str, float]] = {}
+    for at, hit in enumerate(words, start=1):
+        why.setdefault(hit.chunk, {})["words"] = float(at)
+    for at, hit in enumerate(meaning, start=1):
+        why.setdefault(hit.chunk, {}).update(vectors=float(at), cosine=round(hit.score, 4))
+    return why
 
 
 def fuse(words: list[Hit], meaning: list[Hit], *, config: RetrieveConfig) -> list[Hit]:
