@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 
 from hagane.core.codec import document_from
 from hagane.core.config import read_yaml, yaml
-from hagane.core.errors import ConfigError, NotFoundError, RefusedError, UsageError
-from hagane.core.labels import Label
+from hagane.core.errors import ConfigError, NotFoundError, RefusedError, StorageError, UsageError
+from hagane.core.labels import EVERYTHING, Label
 from hagane.core.types import Document, Principal
+from hagane.ledger.access import can_read
 from hagane.rag.changes import Source
 from hagane.rag.ingest import Emit, Ingest, Report, Settings
 from hagane.rag.prepare_file import fingerprint
@@ -159,17 +161,25 @@ def settings_of(project: Project) -> Settings:
 def sync(project: Project, *, by: Principal, yes: bool = False, words_only: bool = False, emit: Emit) -> Report:
     """Bring search up to date with the sources: words first, then vectors unless `words_only`.
 
-    Interrupted at any moment, the next sync goes on. Raises: StateError (another sync runs),
-    StorageError, AuditError.
+    Interrupted at any moment, the next sync goes on. `by` is not told the paths of documents above the
+    clearance. Raises: StateError (another sync runs), StorageError, AuditError.
     """
+    sees_all = by.clearance == EVERYTHING
+    tell = emit if sees_all else lambda event: emit({key: value for key, value in event.items() if key != "path"})
     with project.ledger.only_writer():
         _sweep_temporary(project)
-        ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=emit)
+        hidden = set() if sees_all else _hidden(project, by)
+        ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=tell)
         report = ingest.run(sources_of(project), by=by, yes=yes)
-        if not words_only and not report.complete:
+        if not words_only and (not report.complete or project.embedder_changed()):
             _embed(project, ingest)
         emit({"event": "done"})
-    return report
+        return report if sees_all else report.without(hidden | _hidden(project, by))
+
+
+def _hidden(project: Project, by: Principal) -> set[str]:
+    """The paths of documents that `by` may not see."""
+    return {record.path for record in project.ledger.documents.every_unfiltered() if not can_read(record.label, by)}
 
 
 def _embed(project: Project, ingest: Ingest) -> None:
@@ -185,9 +195,15 @@ def _embed(project: Project, ingest: Ingest) -> None:
 def _sweep_temporary(project: Project) -> None:
     """Parts that a killed parser left unpacked."""
     folder = project.state / "temporary"
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.iterdir():
-        file.unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+    except OSError as cause:
+        raise StorageError(f"{folder}: {cause.strerror}", hint="check space and rights of .hagane") from cause
 
 
 def docs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
@@ -253,7 +269,8 @@ def approve(project: Project, request: str, *, by: Principal) -> dict[str, Any]:
     with project.ledger.only_writer():
         change = project.ledger.marks.approve(request, by=by)
         settle(project)
-    return {"request": request, "before": str(change.before), "after": str(change.after), "documents": list(change.documents)}
+    seen = project.ledger.documents.get(list(change.documents), clearance=by.clearance)
+    return {"request": request, "before": str(change.before), "after": str(change.after), "documents": sorted(seen)}
 
 
 def requests(project: Project, *, by: Principal) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,21 @@ class Report:
     @property
     def complete(self) -> bool:
         return self.vectors >= self.chunks
+
+    def without(self, hidden: Collection[str]) -> Report:
+        """What someone may be told who may not see the documents at the paths of `hidden`."""
+        return replace(
+            self,
+            added=[path for path in self.added if path not in hidden],
+            changed=[path for path in self.changed if path not in hidden],
+            renamed=[(old, new) for old, new in self.renamed if old not in hidden and new not in hidden],
+            removed=[path for path in self.removed if path not in hidden],
+            aside=[aside for aside in self.aside if aside["path"] not in hidden],
+            refused=[
+                r | {"paths": [p for p in r["paths"] if not any(h == p or h.startswith(f"{p}/") for h in hidden)]}
+                for r in self.refused
+            ],
+        )
 
 
 class Ingest:
