@@ -174,7 +174,7 @@ def _open(pool: urllib3.PoolManager, url: str, headers: dict[str, str]) -> tuple
         first = first or {key.lower(): value for key, value in answer.headers.items()}
         if answer.status not in (301, 302, 303, 307, 308):
             return answer, first
-        answer.release_conn()
+        answer.close()
         target = urljoin(url, answer.headers.get("Location", ""))
         before, after = urlsplit(url), urlsplit(target)
         if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
@@ -199,7 +199,7 @@ def _small(pool: urllib3.PoolManager, url: str, headers: dict[str, str]) -> byte
     except urllib3.exceptions.HTTPError as cause:
         raise _cut_off(url, cause) from cause
     finally:
-        answer.release_conn()
+        answer.close()
 
 
 def _check_status(status: int, url: str) -> None:
@@ -275,7 +275,7 @@ def _append(answer: Any, part: Path, here: int, whole: int, progress: Progress) 
     with part.open("ab" if here else "wb") as file:
         progress(here, whole)
         try:
-            for piece in answer.stream(_PIECE_BYTES):
+            while piece := answer.read1(_PIECE_BYTES):  # what has come, so that a cut loses nothing
                 file.write(piece)
                 here += len(piece)
                 progress(here, whole)
