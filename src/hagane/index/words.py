@@ -22,9 +22,10 @@ ANALYZERS = {
 _PIECE = 12_000  # characters
 _BREAKS = "\n。．！？!? 、,"
 
-# Parts of speech that carry no topic: particles, auxiliaries, punctuation, blanks.
-_DROPPED = frozenset({"助詞", "助動詞", "補助記号", "空白"})
-_WORD = re.compile(r"\w")
+# Parts of speech that carry no topic: particles, auxiliaries, blanks. Signs (補助記号) go by what they are
+# made of: a kanji that the dictionary does not know, such as 𠮷, is a sign to it.
+_DROPPED = frozenset({"助詞", "助動詞", "空白"})
+_WORD = re.compile(r"[^\W_]")
 
 
 def pieces(text: str, *, limit: int = _PIECE) -> Iterator[str]:
