@@ -69,9 +69,11 @@ def name_of(raw: bytes) -> str:
     """A file name as text: UTF-8, else CP932, else with escapes."""
     for encoding in ("utf-8", "cp932"):
         try:
-            return raw.decode(encoding)
+            text = raw.decode(encoding)
         except UnicodeDecodeError:
             continue
+        if encoding == "utf-8" or text.isprintable():  # CP932 makes private signs of what is no Japanese
+            return text
     return raw.decode("utf-8", "backslashreplace")
 
 

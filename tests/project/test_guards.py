@@ -1,0 +1,181 @@
+"""What a folder may hold that is no ordinary file, and when sync refuses to delete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import unicodedata
+from pathlib import Path
+
+import pytest
+from small_company import TEXTS, Folder
+
+from hagane.project import documents
+from hagane.rag.scan import scan
+
+as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+
+
+def aside(folder: Folder) -> dict[str, str]:
+    return {row["path"]: row["reason"] for row in folder.sync().aside}
+
+
+def test_pipes_sockets_and_circles_are_set_aside_without_waiting(tmp_path: Path) -> None:
+    """A named pipe would block whoever opens it; links in a circle lead nowhere."""
+    os.mkfifo(tmp_path / "管.txt")
+    (tmp_path / "輪1").symlink_to(tmp_path / "輪2")
+    (tmp_path / "輪2").symlink_to(tmp_path / "輪1")
+    (tmp_path / "自分").symlink_to(tmp_path)
+    (tmp_path / "切れた.txt").symlink_to(tmp_path / "無い.txt")
+    (tmp_path / "規程.txt").write_text("規程", encoding="utf-8")
+    (tmp_path / "別名.txt").symlink_to(tmp_path / "規程.txt")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(tmp_path)  # a socket's address is short
+        try:
+            server.bind("s")
+        finally:
+            os.chdir(here)
+        found = scan(tmp_path, base=tmp_path)
+    assert sorted(file.path for file in found.files) == ["別名.txt", "規程.txt"]
+    reasons = {path: reason for path, reason, _ in found.asides}
+    assert reasons == {
+        "管.txt": "unsupported", "輪1": "unreadable", "輪2": "unreadable", "自分": "hostile", "切れた.txt": "unreadable", "s": "unsupported",
+    }  # fmt: skip
+
+
+def test_two_spellings_of_one_name_are_one_document_and_an_aside(company: Folder) -> None:
+    """Unicode's composed and decomposed forms: the first is read, the other named, at every sync the same."""
+    names = [unicodedata.normalize(form, "rules/ガイド.md") for form in ("NFC", "NFD")]
+    for number, name in enumerate(names):
+        company.write(name, f"# ガイド\n\n受付は{number + 1}階にある。\n")
+    first = company.sync()
+    assert [(row["path"], row["reason"]) for row in first.aside] == [("rules/ガイド.md [2]", "unreadable")]
+    before = company.state()
+    again = company.sync()
+    assert (again.added, again.changed, again.removed, again.aside) == ([], [], [], [])
+    assert company.state() == before
+    assert company.docs()["rules/ガイド.md"]["state"] == "in"
+
+
+def test_names_that_are_no_utf8_are_read_and_kept_apart(company: Folder) -> None:
+    """A name in CP932 reads as what it says; one in no known encoding gets escapes."""
+    root = os.fsencode(company.path / "rules")
+    for name in ("議事録.txt".encode("cp932"), b"\xff\xfe\x80.txt"):
+        with open(root + b"/" + name, "wb") as file:
+            file.write("棚卸は九月末に実施する。責任者は倉庫課長である。\n".encode() + name.hex().encode())
+    report = company.sync()
+    assert {"rules/議事録.txt", "rules/\\xff\\xfe\\x80.txt"} <= set(report.added)
+    assert "rules/議事録.txt" in company.docs()
+    assert company.sync().unchanged == 6
+
+
+def test_file_that_becomes_a_pipe_leaves_search(company: Folder) -> None:
+    company.sync()
+    (company.path / "rules/経費.txt").unlink()
+    os.mkfifo(company.path / "rules/経費.txt")
+    assert aside(company) == {"rules/経費.txt": "unsupported"}
+    assert "rules/経費.txt" not in company.found("領収書を紛失")
+    (company.path / "rules/経費.txt").unlink()
+    company.write("rules/経費.txt", TEXTS["rules/経費.txt"])
+    company.sync()
+    assert "rules/経費.txt" in company.found("領収書を紛失")
+
+
+def test_source_taken_out_of_the_file_loses_its_documents_few_at_once_many_with_yes(company: Folder) -> None:
+    company.sync()
+    file = company.path / "hagane.yaml"
+    whole = file.read_text(encoding="utf-8")
+    file.write_text("".join(line for line in whole.splitlines(True) if "name: hr" not in line), encoding="utf-8")
+    assert company.sync().removed == ["hr/給与レンジ.md"]
+    for number in range(21):
+        company.write(f"rules/通達/{number:02}.txt", f"通達第{number}号\n\n第{number}会議室は{number + 1}階にある。担当は総務{number}係である。\n")
+    company.sync()
+    file.write_text(
+        "".join(line for line in whole.splitlines(True) if "name: " not in line or "fake" in line).replace("sources:\n", "sources: []\n"),
+        encoding="utf-8",
+    )
+    report = company.sync()
+    assert (report.removed, len(report.refused[0]["paths"])) == ([], 24)
+    assert len(company.docs()) == 24
+    assert len(company.sync(yes=True).removed) == 24
+
+
+@as_root
+def test_unreadable_folder_loses_nothing_and_unreadable_file_is_named(company: Folder) -> None:
+    company.write("rules/下位/旅費.txt", "旅費の精算は出張後7日以内に行う。\n")
+    company.sync()
+    folder, file = company.path / "rules/下位", company.path / "rules/経費.txt"
+    folder.chmod(0)
+    file.chmod(0)
+    report = company.sync()
+    folder.chmod(0o755)
+    assert report.refused[0]["paths"] == ["rules/下位"]
+    assert report.aside == [{"path": "rules/経費.txt", "reason": "unreadable", "detail": "PermissionError"}]
+    assert "rules/下位/旅費.txt" in company.docs()
+    file.chmod(0o644)
+    assert company.sync().changed == ["rules/経費.txt"]
+
+
+def test_file_that_changes_while_it_is_read_is_read_again(company: Folder) -> None:
+    """Its stamp is of before the reading: the next sync sees another one."""
+    file = company.path / "rules/経費.txt"
+
+    def change(event: dict[str, object]) -> None:
+        if event["event"] == "words":
+            file.write_text("経費の精算\n\n立替経費は45日以内に申請する。\n", encoding="utf-8")
+
+    company.run(documents.sync, emit=change)
+    company.sync()
+    shown = company.run(documents.show, "経費.txt")
+    assert "45日" in shown.document.text
+
+
+def test_restored_file_after_an_interrupted_deletion_is_read_again(company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended after the documents left and before the file's row did; then the file came back."""
+    from hagane.ledger.files import Files
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self: Files, source: str, paths: list[str]) -> None:
+        raise Killed
+
+    company.sync()
+    kept = company.path / "kept.txt"
+    shutil.move(company.path / "rules/経費.txt", kept)
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "forget", killed)
+        with pytest.raises(Killed):
+            company.sync()
+    shutil.move(kept, company.path / "rules/経費.txt")
+    company.sync()
+    assert "rules/経費.txt" in company.found("領収書を紛失")
+
+
+def test_copy_comes_back_when_the_kept_twin_gets_a_stricter_label(company: Folder) -> None:
+    """Whoever may see the copy must find one of the two."""
+    company.write("rules/写し/在宅勤務.md", TEXTS["rules/在宅勤務.md"])
+    company.sync()
+    kept = next(path for path, row in company.docs().items() if "在宅勤務" in path and row["state"] == "in")
+    company.run(documents.relabel, company.docs()[kept]["id"], "confidential:hr", reason="人事の情報が入った")
+    company.sync()
+    assert [path for path in company.found("在宅勤務の通信費", by="staff") if "在宅勤務" in path]
+    assert kept not in company.found("在宅勤務の通信費", by="staff")
+
+
+def test_sync_tells_nobody_paths_above_the_clearance(company: Folder) -> None:
+    """Whoever runs it, everything is brought up to date; what is told stays within the clearance."""
+    company.write("hr/壊れた.pdf", b"%PDF-1.7\nnothing")
+    told: list[dict[str, object]] = []
+    report = company.run(documents.sync, by="staff", emit=told.append)
+    assert len(company.docs()) == 5
+    assert "hr/" not in f"{report} {told}"
+    assert len(report.added) == 3
+    (company.path / "hr/給与レンジ.md").unlink()
+    assert company.run(documents.sync, by="staff", emit=told.append).removed == []
+    shutil.rmtree(company.path / "hr")
+    report = company.run(documents.sync, by="staff", emit=told.append)
+    assert report.refused[0]["paths"] == []
+    assert "hr/" not in f"{report} {told}"
