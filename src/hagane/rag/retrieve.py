@@ -25,9 +25,9 @@ class RetrieveConfig(Config):
     """How passages are ranked. Scores have no unit; weights are relative to each other."""
 
     n: int = Field(10, ge=1, le=200, description="passages given to the answerer")
-    pool: int = Field(200, ge=10, le=5000, description="chunks taken from each ranking before fusion")
+    pool: int = Field(400, ge=10, le=5000, description="chunks taken from each ranking before fusion")
     words: float = Field(1.0, ge=0, description="weight of the word ranking (BM25)")
-    vectors: float = Field(1.0, ge=0, description="weight of the vector ranking (cosine)")
+    vectors: float = Field(0.8, ge=0, description="weight of the vector ranking (cosine)")
     bridge: float = Field(0.5, ge=0, le=1, description="weight of a synonym beside a word of the question; 0: none")
     page: float = Field(0.5, ge=0, description="weight of a document's best chunks together beside each chunk's own")
     page_damping: float = Field(0.5, ge=0, le=1, description="what each further chunk of a document adds, per place")
