@@ -24,6 +24,7 @@ from hagane.core.types import Answer, AnswerPart, Citation, Passage, Statistics,
 from . import answer_confidence
 from .answer_cite import Citer
 from .answer_support import Asked, asked
+from .bridge import Bridges
 
 ANSWERERS = {
     "extract": "hagane.rag.answer_extract:build",
@@ -85,12 +86,13 @@ class Answers:
         Raises: ModelError."""
         started = time.perf_counter()
         known = asked(question, self._analyzer, statistics)
-        confidence = answer_confidence.confidence(known, passages, analyzer=self._analyzer)
+        hearing = Bridges.load(self._analyzer).hearing(question)
+        confidence = answer_confidence.confidence(known, passages, analyzer=hearing)
         judged = time.perf_counter()
         used = list(passages[: self.config.passages])
         parts: list[AnswerPart] = []
         why = _why_not(passages, confidence, self.config.threshold)
-        answerer = self._answerer(known, join(label, *(p.chunk.label for p in used)))
+        answerer = self._answerer(known, hearing, join(label, *(p.chunk.label for p in used)))
         first = 0.0
         if not why:
             for part in answerer.answer(question, used):
@@ -102,7 +104,7 @@ class Answers:
             elif getattr(answerer, "quoted", False):
                 why = "quoted"
         citations = tuple(c for part in parts for c in part.citations)
-        nearest = () if parts else nearest_of(known, passages, n=self.config.nearest, analyzer=self._analyzer)
+        nearest = () if parts else nearest_of(known, passages, n=self.config.nearest, analyzer=hearing)
         yield Answer(
             answer="".join(part.text for part in parts).strip(),
             abstained=not parts,
@@ -121,10 +123,10 @@ class Answers:
             },
         )
 
-    def _answerer(self, known: Asked, label: Label) -> Answerer:
+    def _answerer(self, known: Asked, hearing: Analyzer, label: Label) -> Answerer:
         return self._build(
             known,
-            analyzer=self._analyzer,
+            analyzer=hearing,
             embedder=self._embedder,
             model=self._model,
             config=self.config,

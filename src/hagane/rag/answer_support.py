@@ -109,7 +109,8 @@ _ASKING = re.compile(r"何|いつ|誰|どこ|どの|どれ|どんな|いくら|�
 def own_words(question: str, analyzer: Analyzer) -> list[str]:
     """The terms of the question that say what it is about; all of them if no other is left."""
     terms = list(dict.fromkeys(analyzer.tokens(question)))
-    return [t for t in terms if t not in _empty_words(analyzer) and not _ASKING.match(t)] or terms
+    empty = _empty_words(getattr(analyzer, "plain", analyzer))  # what a Hearing adds is no empty word
+    return [t for t in terms if t not in empty and not _ASKING.match(t)] or terms
 
 
 def asked(question: str, analyzer: Analyzer, statistics: Statistics) -> Asked:
