@@ -66,7 +66,7 @@ def matches(relative: str, globs: Sequence[str]) -> bool:
 
 
 def name_of(raw: bytes) -> str:
-    """A file name as text: UTF-8, else CP932, else with escapes."""
+    """A file name as text: UTF-8, else CP932, else with %XX for the bytes that are neither."""
     for encoding in ("utf-8", "cp932"):
         try:
             text = raw.decode(encoding)
@@ -74,7 +74,8 @@ def name_of(raw: bytes) -> str:
             continue
         if encoding == "utf-8" or text.isprintable():  # CP932 makes private signs of what is no Japanese
             return text
-    return raw.decode("utf-8", "backslashreplace")
+    text = raw.decode("utf-8", "surrogateescape")
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
 
 
 def document_path(file: Path, base: Path) -> str:
