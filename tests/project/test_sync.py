@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import zipfile
 
 import pytest
@@ -214,3 +215,52 @@ def test_hidden_files_are_taken_only_where_the_source_says_so(company: Folder) -
     file = company.path / "hagane.yaml"
     file.write_text(file.read_text().replace("path: rules/,", "path: rules/, hidden: true,"))
     assert company.sync().added == ["rules/.env/設定.txt"]
+
+
+def test_lost_index_is_said_and_built_anew(company: Folder) -> None:
+    """Whoever deletes .hagane/index gets it back by the next sync, the same as before."""
+    company.sync()
+    before = company.state()
+    shutil.rmtree(company.path / ".hagane/index")
+    with Project.open(company.path) as project:
+        assert project.share_complete() == {"words": 0.0, "vectors": 0.0}
+    report = company.sync()
+    assert report.complete and report.chunks == len(before["chunks"]) > 0
+    assert company.state() == before
+    assert company.found("領収書を紛失")[0] == "rules/経費.txt"
+    with Project.open(company.path) as project:
+        assert project.share_complete() == {"words": 1.0, "vectors": 1.0}
+
+
+def test_index_that_lost_one_document_is_mended(company: Folder) -> None:
+    """A part of it counts as much as the whole."""
+    company.sync()
+    before = company.state()
+    with Project.open(company.path) as project:
+        project.index.delete([company.docs()["rules/経費.txt"]["id"]], purge=True)
+        assert 0 < project.share_complete()["words"] < 1
+    company.sync()
+    assert company.state() == before
+
+
+def test_project_without_an_embedder_is_complete_by_words(company: Folder) -> None:
+    """embedder: none is a choice, not something that is missing."""
+    file = company.path / "hagane.yaml"
+    file.write_text(file.read_text().replace("embedder: {name: fake}", "embedder: {name: none}"))
+    report = company.sync()
+    assert report.complete and report.vectors == 0 < report.chunks
+    with Project.open(company.path) as project:
+        assert project.share_complete() == {"words": 1.0, "vectors": 1.0}
+    assert company.found("領収書を紛失")[0] == "rules/経費.txt"
+
+
+def test_vectors_of_another_embedder_do_not_count(company: Folder) -> None:
+    """They are not searched, so search is not complete until sync made them anew."""
+    company.sync()
+    file = company.path / "hagane.yaml"
+    file.write_text(file.read_text().replace("embedder: {name: fake}", "embedder: {name: fake, options: {dim: 8}}"))
+    with Project.open(company.path) as project:
+        assert project.share_complete() == {"words": 1.0, "vectors": 0.0}
+    company.sync()
+    with Project.open(company.path) as project:
+        assert project.share_complete() == {"words": 1.0, "vectors": 1.0}

@@ -161,6 +161,12 @@ class Documents:
             made[path] = candidate
         return made
 
+    def n_searchable(self) -> int:
+        """Chunks that a complete index holds: those of all documents that are in. For ingestion only."""
+        c = db.documents.c
+        with self._db.reading() as connection:
+            return connection.execute(select(func.coalesce(func.sum(c.n_chunks), 0)).where(c.state == "in")).scalar_one()
+
     # --- writing
 
     def put(self, drafts: Sequence[Draft], *, keep: int) -> Stored:

@@ -170,6 +170,7 @@ def sync(project: Project, *, by: Principal, yes: bool = False, words_only: bool
         _sweep_temporary(project)
         hidden = set() if sees_all else _hidden(project, by)
         ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=tell)
+        ingest.report.without_vectors = project.without_vectors
         report = ingest.run(sources_of(project), by=by, yes=yes)
         if not words_only and (not report.complete or project.embedder_changed()):
             _embed(project, ingest)

@@ -59,7 +59,7 @@ def _begin(project: Project, questions: Path, *, by: Principal, allow_incomplete
     project.require_synced()
     asked = question_sets.load(questions)
     share = project.share_complete()
-    if min(share.values()) < 1 and not allow_incomplete and project.embedder is not None:
+    if min(share.values()) < 1 and not allow_incomplete:
         raise IncompleteError(
             f"the index is not complete: words {share['words']:.0%}, vectors {share['vectors']:.0%}",
             hint="hagane sync, or measure it as it is with --allow-incomplete",

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cached_property
 from pathlib import Path
@@ -68,12 +69,17 @@ class Project:
     @cached_property
     def embedder(self) -> Any | None:
         """The embedder, or None when hagane.yaml says `none`."""
-        wanted = self.config.embedder
-        if wanted.name == NO_EMBEDDER:
+        if self.without_vectors:
             return None
+        wanted = self.config.embedder
         made = load_backend(EMBEDDERS, wanted.name, what="embedder")
         threads = {"threads": wanted.threads} if wanted.threads else {}
         return made(**wanted.options, **threads)
+
+    @property
+    def without_vectors(self) -> bool:
+        """Whether hagane.yaml wants search by words only."""
+        return self.config.embedder.name == NO_EMBEDDER
 
     def embedder_changed(self) -> str | None:
         """The fingerprint that the index's vectors were made with, when it is not today's."""
@@ -111,8 +117,10 @@ class Project:
     def share_complete(self) -> dict[str, float]:
         """How much of what is known is searchable: {"words": 0..1, "vectors": 0..1}."""
         chunks, vectors = self.index.count()
-        words = 0.0 if self.ledger.fact("syncing") else 1.0
-        return {"words": words, "vectors": round(vectors / chunks, 4) if chunks else 1.0}
+        vectors = 0 if self.embedder_changed() else vectors  # those are not searched
+        known = self.ledger.documents.n_searchable()
+        words = 0.0 if self.ledger.fact("syncing") else _share(min(chunks, known), max(chunks, known))
+        return {"words": words, "vectors": 1.0 if self.without_vectors else _share(vectors, max(chunks, known))}
 
     def label(self, text: str) -> Label:
         """`text` as a label of this project. Raises: LabelError."""
@@ -139,6 +147,11 @@ class Project:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _share(part: int, whole: int) -> float:
+    """Rounded down: all but one of 72,000 is not complete."""
+    return math.floor(min(part, whole) / whole * 10_000) / 10_000 if whole else 1.0
 
 
 def cores() -> int:

@@ -72,10 +72,11 @@ class Report:
     duplicates: int = 0
     chunks: int = 0
     vectors: int = 0
+    without_vectors: bool = False  # hagane.yaml wants none
 
     @property
     def complete(self) -> bool:
-        return self.vectors >= self.chunks
+        return self.without_vectors or self.vectors >= self.chunks
 
     def without(self, hidden: Collection[str]) -> Report:
         """What someone may be told who may not see the documents at the paths of `hidden`."""
@@ -107,7 +108,8 @@ class Ingest:
         """Bring words up to date with `sources`. Vectors come with `embed`.
         Raises: StateError when another sync runs; StorageError (disk full), after which the next run goes on."""
         self.emit({"event": "scan"})
-        interrupted = bool(self.ledger.fact("syncing"))
+        lost = self.index.count()[0] != self.ledger.documents.n_searchable()  # someone deleted .hagane/index
+        interrupted = lost or bool(self.ledger.fact("syncing"))
         if interrupted:
             self._mend()
         labels = {source.name: self._label(source, by=by) for source in sources}
