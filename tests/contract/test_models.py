@@ -1,4 +1,4 @@
-"""Chat models and embedders pass the shipped contracts: fakes, the real engine on a tiny model, a loopback server."""
+"""Chat models and embedders pass the shipped contracts: fakes, the real engines on tiny models, a loopback server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import tiny_gguf
+import tiny_onnx
 
 from hagane.contracts.chat_model import ChatModelContract
 from hagane.contracts.embedder import EmbedderContract
@@ -18,7 +19,7 @@ from hagane.models.fake import HashEmbedder
 
 CONTRACT = {
     "hagane.models:CHAT_MODELS": ("fake", "llama-cpp"),
-    "hagane.models:EMBEDDERS": ("e5-small", "fake", "openai"),
+    "hagane.models:EMBEDDERS": ("e5-small", "fake", "hf", "openai"),
 }
 
 
@@ -65,9 +66,13 @@ def endpoint():
     server.server_close()
 
 
-@pytest.fixture(scope="module", params=["e5-small", "fake", "openai"])
-def shipped(request, endpoint):
-    given = {"address": endpoint, "model": "埋め込み", "batch": 3} if request.param == "openai" else {}
+@pytest.fixture(scope="module", params=["e5-small", "fake", "hf", "openai"])
+def shipped(request, endpoint, tmp_path_factory):
+    given = {}
+    if request.param == "openai":
+        given = {"address": endpoint, "model": "埋め込み", "batch": 3}
+    elif request.param == "hf":
+        given = {"folder": tiny_onnx.write(tmp_path_factory.mktemp("模型")), "threads": 1}
     return load(EMBEDDERS, request.param, what="embedder")(**given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EMBEDDERS = {
     "e5-small": "hagane.models.e5:E5Small",
+    "hf": "hagane.models.hf_embed:HfEmbedder",
     "openai": "hagane.models.openai_embed:OpenAIEmbedder",
     "fake": "hagane.models.fake:HashEmbedder",
 }
