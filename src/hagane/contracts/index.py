@@ -182,6 +182,13 @@ class IndexContract:
         assert words(store, "議事録", clearance=HR_STAFF) == near(store, unit(1), clearance=HR_STAFF) == []
         assert words(store, "議事録", clearance=board) == near(store, unit(1), clearance=board) == ["a#0"]
 
+    def test_many_documents_can_be_relabelled_at_once(self, store: Any) -> None:
+        fill(store, [chunk(f"d{i}#0", "賞与 規程") for i in range(6)])
+        store.relabel_many({"d0": HR, "d1": Label.parse("public"), "d2": HR, "nobody": HR})
+        assert sorted(words(store, "賞与", clearance=STAFF)) == ["d1#0", "d3#0", "d4#0", "d5#0"]
+        assert words(store, "賞与", clearance=Clearance.parse("public")) == ["d1#0"]
+        assert sorted(near(store, unit(1), clearance=STAFF)) == ["d1#0", "d3#0", "d4#0", "d5#0"]
+
     def test_relabelling_what_is_not_there_changes_nothing(self, store: Any) -> None:
         store.relabel("nobody", HR)
         fill(store, [chunk("a#0", "規程")])
@@ -210,6 +217,14 @@ class IndexContract:
         fill(store, [chunk("a#0", "旅費 旧"), chunk("a#1", "旅費 新", version="v2")])
         store.delete_chunks(["a#0"], purge=False)
         assert words(store, "旅費") == near(store, unit(0, 1)) == ["a#1"]
+
+    def test_vectors_can_be_made_anew_by_another_embedder(self, store: Any) -> None:
+        fill(store, [chunk("a#0", "旅費")])
+        store.drop_vectors()
+        assert near(store, unit(1)) == []
+        assert store.pending_vectors() == ["a#0"]
+        store.add_vectors(["a#0"], np.eye(DIM + 2, dtype=np.float32)[:1])
+        assert near(store, np.eye(DIM + 2, dtype=np.float32)[0]) == words(store, "旅費") == ["a#0"]
 
     def test_purged_text_is_found_on_disk_before_and_not_after(self, store: Any) -> None:
         fill(store, [chunk("a#0", "門外不出zq7 計画"), chunk("b#0", "公開 計画")])

@@ -229,8 +229,8 @@ class LanceIndex:
 
     def _delete(self, column: str, values: Sequence[str], *, purge: bool) -> None:
         with storage("delete"), self._lock:
-            if purge:
-                self._unfinished.touch()
+            if purge or not self._remains.exists():
+                self._remains.write_text("purge" if purge else "")
             for name in (*self._spaces(), "words"):  # this order: no vector outlives its chunk
                 table = self._tables.get(name)
                 for group in groups(list(values)) if table is not None else ():
@@ -247,7 +247,7 @@ class LanceIndex:
     def optimize(self) -> None:
         """Fold what was added into the indices and drop old versions. Call it once at the end of a run. Finishes
         a purge that was interrupted."""
-        if self._unfinished.exists():
+        if self._remains.exists() and self._remains.read_text() == "purge":
             self.compact()
             return
         with storage("be optimised"), self._lock:
@@ -261,9 +261,13 @@ class LanceIndex:
             self._save_frequencies()
 
     @property
-    def _unfinished(self) -> Path:
-        """There while a purge is under way: the next `optimize` or `compact` finishes it."""
-        return self.folder / "purge.unfinished"
+    def _remains(self) -> Path:
+        """A note from the first delete to the end of the next `compact`; "purge" in it: `optimize` compacts."""
+        return self.folder / "deleted.note"
+
+    def remains(self) -> bool:
+        """Whether something was deleted whose bytes may still lie on disk: `compact` is due."""
+        return self._remains.exists()
 
     def compact(self) -> None:
         """Leave nothing of deleted or replaced rows in any file. Seconds per 100,000 rows. Raises: StorageError
@@ -274,7 +278,7 @@ class LanceIndex:
             for name in ("words", *self._spaces()):
                 self._tables.erase(name, _index)
             self._save_frequencies()
-            self._unfinished.unlink(missing_ok=True)
+            self._remains.unlink(missing_ok=True)
 
     # reading
 

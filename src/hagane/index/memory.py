@@ -81,9 +81,13 @@ class MemoryIndex:
             self._view = None
 
     def relabel(self, document: str, label: Label) -> None:
+        self.relabel_many({document: label})
+
+    def relabel_many(self, labels: Mapping[str, Label]) -> None:
         with self._lock:
             for key, row in self._rows.items():
-                if row.chunk.document == document:
+                label = labels.get(row.chunk.document)
+                if label is not None:
                     self._rows[key] = replace(row, chunk=replace(row.chunk, label=label))
             self._view = None
 
@@ -210,6 +214,10 @@ class MemoryIndex:
 
     def compact(self) -> None:
         """Nothing to do."""
+
+    def remains(self) -> bool:
+        """Nothing ever does."""
+        return False
 
     def verify_erased(self, text: str) -> list[str]:
         """Where `text` is still held: ["rows"] or []."""
