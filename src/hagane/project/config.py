@@ -103,9 +103,9 @@ class IndexConfig(Config):
 class EmbedderConfig(Config):
     """The model that turns text into vectors."""
 
-    name: str = Field("e5-small", description="e5-small, openai, none, or a name from an entry point")
+    name: str = Field("e5-small", description="e5-small, openai, hf, none, or a name from an entry point")
     options: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="model, address, key (env:NAME), ... of that embedder"
+        default_factory=dict, description="folder, model, address, key (env:NAME), ... of that embedder"
     )
     threads: int = Field(0, ge=0, description="processor threads; 0: all")
 
