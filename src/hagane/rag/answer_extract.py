@@ -1,7 +1,7 @@
 """The answerer without a model: the supporting sentences themselves, verbatim, each with its mark.
 
-One sentence as a rule; a second or third where the first alone does not hold the question: a question with
-its answer (FAQ), an introduction with its list, sentences that hold what the first one lacks.
+One sentence where it stands out; a second and third of the same document where they score nearly as well: what a
+person would underline to be sure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hagane.core.seams import Analyzer, ChatModel, Embedder
 from hagane.core.types import AnswerPart, Passage
 
 from .answer import AnswerConfig
-from .answer_choose import Scored, score_units
+from .answer_choose import Scored, score_units, weights
 from .answer_cite import Citer
 from .answer_support import Asked, units
 
@@ -36,19 +36,30 @@ class Extract:
         scored = score_units(self._known, passages, found, analyzer=self._analyzer, embedder=self._embedder)
         citer = Citer(passages)
         separator = ""
-        for one in choose(self._known, scored, n=self._n):
+        for one in choose(scored, passages, n=self._n):
             unit = one.unit
             citation, is_new = citer.cite(unit.passage, unit.block, unit.start, unit.end)
             yield AnswerPart(f"{separator}{unit.text}[{citation.n}]", (citation,) if is_new else ())
             separator = "\n"
 
 
-def choose(known: Asked, scored: Sequence[Scored], *, n: int) -> list[Scored]:
-    """The sentences that make the answer, best first; [] when none holds a word of the question."""
+def choose(scored: Sequence[Scored], passages: Sequence[Passage], *, n: int) -> list[Scored]:
+    """The sentences that make the answer, best first: the best one, and up to `n` in all of the same document that
+    score nearly as well. [] when the best one and what stands around it hold no word of the question."""
     order = sorted(scored, key=lambda s: (-s.score, s.unit.passage, s.unit.place))
     if not order or order[0].share == 0:
         return []
-    return order[:1]
+    best = order[0]
+    least = best.score - weights()["choose"]["gap"]
+    chosen, said = [best], {best.unit.text}
+    for one in order[1:]:
+        if len(chosen) == n or one.score < least:
+            break
+        same = passages[one.unit.passage].chunk.document == passages[best.unit.passage].chunk.document
+        if same and one.share > 0 and one.unit.text not in said:
+            chosen.append(one)
+            said.add(one.unit.text)
+    return chosen
 
 
 def build(

@@ -81,7 +81,7 @@ class Generate:
                 seen.add(verdict.text)
         if not seen and not is_silent:
             self.quoted = True
-            for at, one in enumerate(choose(self._known, scored, n=self._config.sentences)):
+            for at, one in enumerate(choose(scored, passages, n=self._config.sentences)):
                 unit = one.unit
                 citation, is_new = citer.cite(unit.passage, unit.block, unit.start, unit.end)
                 yield AnswerPart(f"{chr(10) * bool(at)}{unit.text}[{citation.n}]", (citation,) if is_new else ())

@@ -131,12 +131,27 @@ def spans(block: Block) -> list[tuple[int, int]]:
     for match in re.finditer(r"\n", text):
         line = text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip()
         rest = text[match.end() :]
-        if len(line) > _N_SHORT_LINE and rest.strip() and rest[0] != "\n" and not _BULLET.match(rest):
+        is_wrapped = bool(block.lines) or len(line) > _N_SHORT_LINE  # printed lines end where the page does
+        if is_wrapped and rest.strip() and rest[0] != "\n" and not _BULLET.match(rest):
             joined[match.start()] = " "
-    return sentences("".join(joined))
+    return _joined(sentences("".join(joined)))
 
 
-_WIDE_BREAK = re.compile(r"(?<=[^\x00-\x7f])\s*\n\s*(?=[^\x00-\x7f])")
+_N_SHORT = 10  # characters; はい。 いいえ、測れません。: an answer that needs the next sentence
+
+
+def _joined(found: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """A very short sentence goes with the one behind it."""
+    spans: list[tuple[int, int]] = []
+    for start, end in found:
+        if spans and spans[-1][1] - spans[-1][0] <= _N_SHORT and start - spans[-1][1] <= 1:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+    return spans
+
+
+_WIDE_BREAK = re.compile(r"(?<=[^\x00-\x7f])\s*\n\s*|\s*\n\s*(?=[^\x00-\x7f])")
 
 
 def readable(block: Block, start: int, end: int) -> str:
