@@ -40,7 +40,7 @@ class AnswerConfig(Config):
         "gemma3-270m", description="model of generate: a name that `hagane models` lists, or a GGUF file"
     )
     threshold: float = Field(
-        0.5, ge=0, le=1, description="confidence below which the answer is that the documents do not say"
+        0.18, ge=0, le=1, description="confidence below which the answer is that the documents do not say"
     )
     sentences: int = Field(3, ge=1, le=10, description="sentences in an extracted answer, at most")
     passages: int = Field(5, ge=1, le=50, description="passages that an answer is made from, best first")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hagane.core.seams import Analyzer
 from hagane.core.text import for_search, squeeze
@@ -20,6 +20,8 @@ from .answer_choose import weights
 from .answer_support import Asked, Unit, holds_unit, merged, surroundings, units
 
 N_PASSAGES = 10  # looked at; among them rarity is counted
+SPLIT = 0.5  # confidence of a question that words alone leave open
+_COSINE = 0.85  # of e5: unrelated texts have 0.75 to 0.85
 N_BEST = 5  # that may be the one which answers
 _KANA_END = re.compile(r"[ぁ-ん]$")  # 死ぬ, 早い: words that people paraphrase; nouns less so
 
@@ -88,10 +90,23 @@ def _n_needed(asked: Asked, found: Sequence[Unit]) -> int:
 
 
 def confidence(asked: Asked, passages: Sequence[Passage], *, analyzer: Analyzer) -> float:
-    """The probability, as calibrated on JaQuAD, that the passages hold the answer."""
+    """0..1: how sure we are that the passages hold the answer.
+
+    Above SPLIT the question's own words decide. Below, most of them are missing, which tells little of people who
+    do not speak as the documents do; there the nearest passage's meaning orders what words cannot.
+    """
     found = features(asked, passages, analyzer=analyzer)
-    if not found or not found["covered"]:
+    if not found:
         return 0.0
-    table = weights()["confidence"]
-    z = table["bias"] + sum(table[name] * value for name, value in found.items())
+    words = _logistic(found, weights()["confidence"])
+    least = weights()["split"]["words"]
+    if words >= least:
+        return SPLIT + (1 - SPLIT) * (words - least) / (1 - least)
+    cosines = [passage.why["cosine"] for passage in passages if "cosine" in passage.why]
+    near = {**found, "cosine": max(cosines, default=_COSINE) - _COSINE}
+    return SPLIT * _logistic(near, weights()["meaning"])
+
+
+def _logistic(found: Mapping[str, float], table: Mapping[str, float]) -> float:
+    z = table["bias"] + sum(value * found[name] for name, value in table.items() if name in found)
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, z))))
