@@ -194,6 +194,7 @@ def test_audit_log_is_good_until_a_byte_flips(hagane, company: Folder) -> None:
 
 
 def test_history_makes_a_follow_up_understood(hagane, company: Folder) -> None:
+    company.write("hagane.yaml", YAML.replace("fake", "none"))  # the fake one's cosines mean nothing
     turns = [{"question": "在宅勤務は週何日まで？", "answer": "週3日まで", "label": "internal"}]
     company.write("turns.json", json.dumps(turns, ensure_ascii=False))
     said = hagane("ask", "通信費は？", "--history", "turns.json", "--json", "--as", "staff").json

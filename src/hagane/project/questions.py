@@ -112,7 +112,7 @@ class Conversation:
             found=len(found.passages), answerer=self._answers.config.answerer, label=str(self.label),
         )  # fmt: skip
         pieces = self._answers.stream(
-            asked, found.passages, statistics=found.statistics, label=self.label, index=project.share_complete()
+            asked, found.passages, statistics=found.statistics, label=self.label, index=project.share_complete(), own=question
         )
         for piece in pieces:
             if isinstance(piece, Answer):

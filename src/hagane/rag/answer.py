@@ -23,7 +23,7 @@ from hagane.core.types import Answer, AnswerPart, Citation, Passage, Statistics,
 
 from . import answer_confidence
 from .answer_cite import Citer
-from .answer_support import Asked, asked
+from .answer_support import Asked, asked, own_words
 from .bridge import Bridges
 
 ANSWERERS = {
@@ -80,12 +80,16 @@ class Answers:
         statistics: Statistics,
         label: Label,
         index: Mapping[str, float] | None = None,
+        own: str | None = None,
     ) -> Iterator[AnswerPart | Answer]:
-        """Parts as they are sure, and last the Answer. `label` is the join of question and history;
+        """Parts as they are sure, and last the Answer. `own` is what the person wrote, where `question` was completed
+        from the conversation: what was added counts half. `label` is the join of question and history;
         `passages` are within the asker's clearance, best first; `statistics` know the question's terms.
         Raises: ModelError."""
         started = time.perf_counter()
         known = asked(question, self._analyzer, statistics)
+        if own is not None and own != question:
+            known = known.favouring(own_words(own, self._analyzer))
         hearing = Bridges.load(self._analyzer).hearing(question)
         confidence = answer_confidence.confidence(known, passages, analyzer=hearing)
         judged = time.perf_counter()

@@ -96,7 +96,7 @@ def confidence(asked: Asked, passages: Sequence[Passage], *, analyzer: Analyzer)
     do not speak as the documents do; there the nearest passage's meaning orders what words cannot.
     """
     found = features(asked, passages, analyzer=analyzer)
-    if not found:
+    if not found or not found["covered"]:
         return 0.0
     words = _logistic(found, weights()["confidence"])
     least = weights()["split"]["words"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 
@@ -54,6 +54,10 @@ class Asked:
     @property
     def total(self) -> float:
         return sum(self.weights.values())
+
+    def favouring(self, own: Collection[str]) -> Asked:
+        """The same question with all words but `own` at half their weight."""
+        return replace(self, weights={t: w if t in own else w / 2 for t, w in self.weights.items()})
 
     def share(self, terms: Collection[str]) -> float:
         """How much of the question's weight `terms` hold, 0..1."""
