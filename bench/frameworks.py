@@ -209,7 +209,7 @@ def rows_of(
                "project": str(args.work / f"{corpus.folder.name}.hagane.project")}  # fmt: skip
         if way == "ours" or system == "hagane" or corpus.whole or args.own_vectors:
             vectors.make(texts, kind="passage")
-            job["rows"] = str(args.work / "rows.f32")
+            job["rows"] = str(args.work / f"{corpus.folder.name}.{system}.{way}.f32")
             vectors.write(texts, corpus.asked, path=Path(job["rows"]))
         said = child(system, job, args)
         characters, *seconds = vectors.speed_seen()

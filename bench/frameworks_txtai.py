@@ -34,12 +34,15 @@ def search(job: dict) -> None:
     watch, units, asked = Stopwatch(), read_lines(job["units"]), job["asked"]
     page_of = {unit["id"]: unit["page"] for unit in units}
     limit = POOL if len(set(page_of.values())) < len(page_of) else 10
-    configs: dict[str, dict] = {"keyword": {"keyword": True}, "keyword, 2-grams": {"scoring": BIGRAMS}}
+    configs: dict[str, dict] = {
+        "keyword": {"keyword": True},
+        "keyword, 2-grams": {"keyword": True, "scoring": {**BIGRAMS}},
+    }
     if job.get("rows"):
         transform = lookup(job, units, asked)
         dense = {"method": "external", "transform": transform}
         configs["hybrid"] = {**dense, "hybrid": True}
-        configs["hybrid, 2-grams"] = {**dense, "scoring": BIGRAMS}
+        configs["hybrid, 2-grams"] = {**dense, "hybrid": True, "scoring": {**BIGRAMS}}
     modes = {}
     for name, config in configs.items():
         embeddings = Embeddings(config)
