@@ -92,6 +92,7 @@ def _summary(report: Any, seconds: float) -> dict[str, Any]:
         "label_requests": report.requests,
         "duplicates": report.duplicates,
         "relabelled": report.relabelled,
+        "labels_kept": report.kept,
         "chunks": report.chunks,
         "vectors": report.vectors,
         "complete": report.complete,
@@ -103,6 +104,7 @@ def _print_report(report: Any, seconds: float) -> None:
     counts = {
         "added": len(report.added), "changed": len(report.changed), "renamed": len(report.renamed),
         "removed": len(report.removed), "unchanged": report.unchanged, "set aside": len(report.aside),
+        "relabelled": report.relabelled,
     }  # fmt: skip
     print(", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing to do", f"({seconds:.1f} s)")
     print(f"{report.chunks:,} passages, {report.vectors:,} with vectors" + (f"; {report.duplicates:,} copies searched once" if report.duplicates else ""))
@@ -113,6 +115,8 @@ def _print_report(report: Any, seconds: float) -> None:
     for waiting in report.requests:
         say(f"  source {waiting['source']} keeps {waiting['from']}: lowering to {waiting['to']} waits for a second principal")
         say(f"    hagane label approve {waiting['id']} --as NAME")
+    if report.kept:
+        say(f"  {report.kept:,} keep the label that their file had under another source; to lower one: hagane label DOC LABEL --reason TEXT")
     for refused in report.refused:
         say(f"  nothing deleted in source {refused['source']}: {refused['why']} ({len(refused['paths']):,})")
         for path in refused["paths"][:10]:

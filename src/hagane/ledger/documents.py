@@ -161,7 +161,7 @@ class Documents:
             made[path] = candidate
         return made
 
-    def n_searchable(self) -> int:
+    def every_n_chunks(self) -> int:
         """Chunks that a complete index holds: those of all documents that are in. For ingestion only."""
         c = db.documents.c
         with self._db.reading() as connection:
@@ -174,7 +174,7 @@ class Documents:
 
         A new `version` makes the one before an old one; of those, the newest `keep` stay, the others and
         their parsed bytes and unreferenced originals are deleted. The label is the ledger's: an existing
-        document's source label only rises here, its mark stays, a lowering ends with changed content.
+        document's source label only rises here, its mark stays or rises to `floor`, a lowering ends with changed content.
         """
         with self._db.writing() as connection:
             rows, before = self._rows(connection, drafts)
@@ -212,7 +212,7 @@ class Documents:
             parent = parents.get(draft.parent or "")
             row |= {
                 "source_label": str(source_label),
-                "mark": old["mark"] if old else None,
+                "mark": _mark(old, draft.floor),
                 "inherited": str(unlowered(parent)) if parent else (old["inherited"] if old else str(PUBLIC)),
                 "lowered_to": None,
                 "lowered_for": None,
@@ -309,6 +309,14 @@ def _narrow(state: State | None, source: str | None) -> list[ColumnElement[bool]
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _mark(old: Row | None, floor: Label | None) -> str | None:
+    """A document's own mark: what it has, and never below `floor`."""
+    held = old["mark"] if old else None
+    if floor is None:
+        return held
+    return str(floor.join(Label.parse(held)) if held else floor)
 
 
 def _records(connection: Connection, *where: ColumnElement[bool]) -> list[Record]:

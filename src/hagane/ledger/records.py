@@ -60,6 +60,7 @@ class Draft:
     meta: Mapping[str, Any] = field(default_factory=dict)
     size: int = 0  # bytes
     mtime_ns: int = 0
+    floor: Label | None = None  # joins the own mark: what the file's document was under another source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

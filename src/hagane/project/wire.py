@@ -118,7 +118,7 @@ class Project:
         """How much of what is known is searchable: {"words": 0..1, "vectors": 0..1}."""
         chunks, vectors = self.index.count()
         vectors = 0 if self.embedder_changed() else vectors  # those are not searched
-        known = self.ledger.documents.n_searchable()
+        known = self.ledger.documents.every_n_chunks()
         words = 0.0 if self.ledger.fact("syncing") else _share(min(chunks, known), max(chunks, known))
         return {"words": words, "vectors": 1.0 if self.without_vectors else _share(vectors, max(chunks, known))}
 

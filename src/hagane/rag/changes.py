@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from hagane.core.labels import Label
+from hagane.core.labels import Label, join
 from hagane.ledger.files import Seen
 from hagane.ledger.ledger import Ledger
 from hagane.ledger.records import Record
@@ -173,6 +173,28 @@ def _remove(
         return
     changes.removed += gone
     changes.removed_documents += lost
+
+
+def floors_of(ledger: Ledger, changes: Changes, labels: Mapping[str, Label]) -> dict[str, dict[str, str]]:
+    """By source and path: the label that a new document must carry as its own mark, because the file at this
+    path was known under another source. `labels`: what each source gives. Else to rename a source, or to add
+    its folder once more, would lower labels without anybody's approval."""
+    new: dict[str, set[str]] = {}
+    for item in (*changes.added, *(seen for seen, _, _ in changes.asides)):
+        new.setdefault(item.path, set()).add(item.source)
+    floors: dict[str, dict[str, str]] = {}
+    if not new or len({*ledger.files.sources(), *labels}) < 2:
+        return floors
+    records = list(ledger.documents.every_unfiltered())
+    files = {record.id: record.path for record in records if not record.parent}
+    for record in records:
+        held = join(record.source_label, record.inherited, *([record.mark] if record.mark else []))
+        for source in new.get(files.get(record.parent or record.id, ""), set()) - {record.source}:
+            floor = held if labels[source].lowers(held) else record.mark
+            if floor is not None:
+                mine = floors.setdefault(source, {})
+                mine[record.path] = str(join(floor, *([Label.parse(mine[record.path])] if record.path in mine else [])))
+    return floors
 
 
 def _stamped(row: Seen, stamp: str) -> Seen:

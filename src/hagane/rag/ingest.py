@@ -20,6 +20,7 @@ from typing import Any
 from hagane.core.codec import block_from
 from hagane.core.errors import StorageError
 from hagane.core.labels import EVERYTHING, Label
+from hagane.core.text import folded_path
 from hagane.core.types import Chunk, Principal
 from hagane.jobs.local import Failure, WorkerPool
 from hagane.ledger.blobs import sync_all
@@ -29,7 +30,7 @@ from hagane.ledger.records import Draft, Record
 from hagane.ledger.steps import Done
 from hagane.prepare.dedup import DedupConfig, Item, cluster
 
-from .changes import Changes, Source, find_changes
+from .changes import Changes, Source, find_changes, floors_of
 from .embed import embed_pending
 from .prepare_file import CODE_VERSION, part_id
 
@@ -65,6 +66,7 @@ class Report:
     renamed: list[tuple[str, str]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     relabelled: int = 0
+    kept: int = 0  # new documents with the label that their file had under another source
     unchanged: int = 0
     aside: list[dict[str, str]] = field(default_factory=list)  # path, reason, detail; new in this run
     refused: list[dict[str, Any]] = field(default_factory=list)  # source, why, paths: nothing deleted there
@@ -103,12 +105,13 @@ class Ingest:
         self.settings = settings
         self.emit = emit
         self.report = Report()
+        self._floors: dict[str, dict[str, str]] = {}  # source -> path -> label that a new document keeps
 
     def run(self, sources: Sequence[Source], *, by: Principal, yes: bool) -> Report:
         """Bring words up to date with `sources`. Vectors come with `embed`.
         Raises: StateError when another sync runs; StorageError (disk full), after which the next run goes on."""
         self.emit({"event": "scan"})
-        lost = self.index.count()[0] != self.ledger.documents.n_searchable()  # someone deleted .hagane/index
+        lost = self.index.count()[0] != self.ledger.documents.every_n_chunks()  # someone deleted .hagane/index
         interrupted = lost or bool(self.ledger.fact("syncing"))
         if interrupted:
             self._mend()
@@ -120,14 +123,15 @@ class Ingest:
         if changes.anything:
             self.ledger.audit.record("sync", principal=by.name, **changes.counts())
         if changes.anything or interrupted or self._has_stranded_copies():
-            self.ledger.remember(syncing=True, purging=changes.takes_away or self._purging())
+            self._floors = self._keep_labels(changes, labels, by=by)
+            self.ledger.remember(syncing=True, floors=self._floors, purging=changes.takes_away or self._purging())
             self._remove(changes)
             self._rename(changes)
             self._prepare(changes, labels)
             self._relabel()
             self._collapse()
             self.index.optimize()
-            self.ledger.remember(syncing=False)
+            self.ledger.remember(syncing=False, floors={})
         else:
             self._relabel()
         self._erase()
@@ -160,6 +164,18 @@ class Ingest:
         self.index.relabel_many(dict(waiting))
         self.ledger.marks.settled(waiting)
         self.report.relabelled += len(waiting)
+
+    def _keep_labels(self, changes: Changes, labels: Mapping[str, Label], *, by: Principal) -> dict[str, dict[str, str]]:
+        """`floors_of` this run, and of an interrupted one that did not come to write its documents."""
+        floors = floors_of(self.ledger, changes, labels)
+        for source, kept in floors.items():
+            self.ledger.audit.record("label.keep", principal=by.name, source=source, n=len(kept))
+            self.report.kept += len(kept)
+        for source, kept in (self.ledger.fact("floors") or {}).items():
+            mine = floors.setdefault(source, {})
+            for path, label in kept.items():
+                mine[path] = str(Label.parse(label).join(Label.parse(mine.get(path, label))))
+        return floors
 
     # --- leaving
 
@@ -363,6 +379,8 @@ class _Group:
         """One file's outcome; commits when the group is full."""
         settings, report = self._ingest.settings, self._ingest.report
         made = list(drafts_of(request, outcome, self._labels[request["source"]], settings))
+        if floors := self._ingest._floors.get(request["source"]):
+            made = [replace(d, floor=Label.parse(label)) if (label := floors.get(folded_path(d.path))) else d for d in made]
         self._drafts += made
         self._n_chunks += sum(draft.n_chunks for draft in made)
         paths = [draft.path for draft in made if draft.state == "in"]
