@@ -46,6 +46,8 @@ def test_a_supported_sentence_is_shown_with_its_quote(analyzer):
         "社長はゴルフ会員権を持っています。[1]",
         "国内出張の日当は支給しない。[1]",
         "[1]",
+        "1. 1. 1.[1]",
+        "国内出張の日当は一日2,500円です。[1]",
     ],
 )
 def test_an_unsupported_sentence_is_dropped(analyzer, invented):
@@ -181,6 +183,13 @@ def test_streaming_shows_a_sentence_before_the_next_is_written(analyzer):
     assert "2,500円" in next(stream).text
     stream.close()
     assert len("".join(written)) < 80
+
+
+def test_a_model_that_has_lost_its_way_is_stopped(analyzer):
+    answers, _ = made(analyzer, "国内出張の日当は一日2,500円です。[1]" + "知らない話です。[2]" * 200, max_tokens=5000)
+    got = ask(answers, QUESTION, passage("出張旅費規程.md", *TRAVEL))
+    assert got.answer == "国内出張の日当は一日2,500円です。[1]"
+    assert got.usage.output_tokens == 0, "stopped before it had told its usage"
 
 
 def evidence(text: str, analyzer) -> Evidence:

@@ -36,7 +36,7 @@ def check(sentence: str, evidence: Sequence[Evidence], *, question: str, analyze
     marks = [int(for_search(mark)) for mark in _MARK.findall(sentence)]
     text = _MARK.sub("", sentence).strip()
     words = content(text, analyzer)
-    if not words:
+    if not any(letter.isalpha() for word in words for letter in word):  # "1. 1." says nothing
         return Verdict(text, None, "empty")
     order = sorted(evidence, key=lambda e: (e.number not in marks, -len(words & e.terms), e.number))
     why = "words"

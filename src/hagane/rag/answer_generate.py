@@ -7,7 +7,8 @@ does): the passages were judged to hold the answer, and a quotation is never wro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
@@ -26,6 +27,7 @@ from .answer_evidence import Evidence, gather, shown
 from .answer_extract import choose
 from .answer_support import Asked, units
 
+_IN_VAIN = 3  # dropped or repeated sentences in a row after which a model is stopped: it has lost its way
 SILENT = {"ja": "資料には書かれていません。", "en": "The sources do not say."}
 
 
@@ -68,15 +70,22 @@ class Generate:
             return
         citer = Citer(passages)
         seen: set[str] = set()
-        is_silent = False
-        for sentence in self._sentences(asked, evidence):
-            if sentence.strip() in SILENT.values():
-                is_silent = True
-                break
-            verdict = check(sentence, evidence, question=asked, analyzer=self._analyzer, support=self._config.support)
-            if verdict.by is None:
-                self.dropped.append(verdict.why)
-            elif verdict.text not in seen:
+        is_silent, in_vain = False, 0
+        with closing(self._sentences(asked, evidence)) as written:
+            for sentence in written:
+                if sentence.strip() in SILENT.values():
+                    is_silent = True
+                    break
+                verdict = check(
+                    sentence, evidence, question=asked, analyzer=self._analyzer, support=self._config.support
+                )
+                if verdict.by is None or verdict.text in seen:
+                    self.dropped.append(verdict.why or "repeated")
+                    in_vain += 1
+                    if in_vain == _IN_VAIN:
+                        break
+                    continue
+                in_vain = 0
                 yield _part(verdict.text, verdict.by, citer, is_first=not seen)
                 seen.add(verdict.text)
         if not seen and not is_silent:
@@ -86,7 +95,7 @@ class Generate:
                 citation, is_new = citer.cite(unit.passage, unit.block, unit.start, unit.end)
                 yield AnswerPart(f"{chr(10) * bool(at)}{unit.text}[{citation.n}]", (citation,) if is_new else ())
 
-    def _sentences(self, asked: str, evidence: Sequence[Evidence]) -> Iterator[str]:
+    def _sentences(self, asked: str, evidence: Sequence[Evidence]) -> Generator[str, None, None]:
         """What the model writes, sentence by sentence with its marks, as soon as each is whole."""
         held = ""
         deltas = self._model.chat(self._request(asked, evidence))
