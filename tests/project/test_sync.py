@@ -10,7 +10,7 @@ import zipfile
 import pytest
 from small_company import TEXTS, Folder
 
-from hagane.core.errors import NotFoundError, RefusedError, StateError
+from hagane.core.errors import ConfigError, NotFoundError, RefusedError, StateError
 from hagane.project import documents
 from hagane.project.wire import Project
 
@@ -264,3 +264,10 @@ def test_vectors_of_another_embedder_do_not_count(company: Folder) -> None:
     company.sync()
     with Project.open(company.path) as project:
         assert project.share_complete() == {"words": 1.0, "vectors": 1.0}
+
+
+def test_unknown_option_of_an_embedder_is_said_with_its_file(company: Folder) -> None:
+    file = company.path / "hagane.yaml"
+    file.write_text(file.read_text().replace("{name: fake}", "{name: fake, options: {modell: 日本語}}"))
+    with pytest.raises(ConfigError, match="modell"):
+        company.sync()

@@ -60,6 +60,7 @@ class Project:
 
     @cached_property
     def index(self) -> Any:
+        _ = self.ledger  # makes .hagane, for its owner only
         return load_backend(STORES, self.config.index.store, what="store")(self.state / "index")
 
     @cached_property
@@ -73,8 +74,16 @@ class Project:
             return None
         wanted = self.config.embedder
         made = load_backend(EMBEDDERS, wanted.name, what="embedder")
-        threads = {"threads": wanted.threads} if wanted.threads else {}
-        return made(**wanted.options, **threads)
+        given = {**wanted.options, **({"threads": wanted.threads} if wanted.threads else {})}
+        if isinstance(given.get("folder"), str):
+            given["folder"] = self.source_root(given["folder"])
+        try:
+            return made(**given)
+        except TypeError as cause:
+            raise ConfigError(
+                f"{self.folder / FILE}: embedder {wanted.name!r} does not take {', '.join(sorted(given))}",
+                hint="see the options of that embedder in docs/guides/models.md",
+            ) from cause
 
     @property
     def without_vectors(self) -> bool:
