@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -99,6 +100,7 @@ def test_undeclared_compartment_is_refused(hagane, here: Folder) -> None:
         (("docs",), 1, "hagane init"),
         (("nonsense",), 2, ""),
         (("search",), 2, ""),
+        (("add", "無い.md"), 1, "hagane init"),
         (("ask", "質問", "--answerer", "nobody"), 1, "hagane init"),
     ],
 )
@@ -234,3 +236,87 @@ def test_strict_sync_fails_when_something_was_set_aside(hagane, company: Folder)
     company.write("rules/空.txt", "")
     assert hagane("sync", "--strict", "--progress", "none").code == 1
     assert hagane("sync", "--progress", "none").code == 0
+
+
+def test_missing_path_and_wrong_label_are_failures_and_wrong_words_wrong_use(hagane, here: Folder) -> None:
+    """Refused or failed 1, wrong use 2."""
+    hagane("init")
+    missing = hagane("add", "無いフォルダ")
+    assert (missing.code, "無いフォルダ" in missing.err) == (1, True)
+    assert hagane("add", "rules", "--label", "とても秘密").code == 1
+    assert hagane("add", "rules", "--labbel", "internal").code == 2
+
+
+def test_init_writes_someone_who_can_approve(hagane, here: Folder) -> None:
+    """A lowering needs a second principal; the least project has one."""
+    hagane("init")
+    fake(here)
+    hagane("add", "rules", "--label", "confidential", "--progress", "none")
+    asked = hagane("label", "経費.txt", "internal", "--reason", "公開済み", "--json").json
+    assert hagane("label", "approve", asked["request"], "--as", "officer").code == 0
+    assert "rules/経費.txt" in hagane("docs", "--as", "staff").out
+
+
+def test_add_says_how_many_were_relabelled(hagane, here: Folder) -> None:
+    hagane("init")
+    fake(here)
+    hagane("add", "rules", "--progress", "none")
+    assert "3 relabelled" in hagane("add", "rules", "--label", "confidential:hr", "--progress", "none").out
+
+
+def test_abstention_is_a_sentence_in_the_language_of_the_question(hagane, company: Folder) -> None:
+    japanese = hagane("ask", "社長の靴のサイズは何センチですか？", "--as", "staff")
+    assert "見当たりません。" in japanese.out
+    assert "low_confidence" not in japanese.out + japanese.err
+    english = hagane("ask", "What is the capital of Mongolia?", "--as", "staff")
+    assert "The documents do not say." in english.out
+    assert (japanese.code, english.code) == (0, 0)
+
+
+def test_show_of_a_mistyped_path_names_the_nearest_within_the_clearance(hagane, company: Folder) -> None:
+    said = hagane("show", "在宅勤勉.md", "--as", "staff")
+    assert said.code == 1
+    assert "rules/在宅勤務.md" in said.err
+    assert "給与" not in hagane("show", "給与レンズ.md", "--as", "staff").err.replace("給与レンズ", "")
+    assert "hr/給与レンジ.md" in hagane("show", "給与レンズ.md", "--as", "hr").err
+
+
+def test_search_names_places_as_places(hagane, company: Folder) -> None:
+    assert "(words #1, vectors #" in hagane("search", "領収書を紛失").out
+
+
+def test_listing_documents_is_recorded(hagane, company: Folder) -> None:
+    hagane("docs", "--as", "staff")
+    last = json.loads((company.path / ".hagane/audit/log.jsonl").read_text().splitlines()[-1])
+    assert (last["act"], last["principal"]) == ("list", "staff")
+
+
+def test_state_folder_is_for_its_owner_only(hagane, company: Folder) -> None:
+    """Copies of all documents lie there, whatever their label."""
+    assert (company.path / ".hagane").stat().st_mode & 0o777 == 0o700
+
+
+def test_ask_without_a_terminal_and_without_input_says_nothing(hagane, company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert hagane("ask") == Said(0, "", "")
+
+
+def test_pull_of_a_model_that_a_package_brings_is_done_already(hagane, here: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched; with another checksum it is refused as before."""
+    from hagane.models import catalog
+
+    info = next(i for i in catalog.known() if i.name == "gemma3-270m")
+    monkeypatch.setattr(catalog, "available", lambda: [catalog.Listed(info, "packaged")])
+    said = hagane("models", "pull", "gemma3-270m", "--progress", "none")
+    assert said.code == 0
+    assert "already" in said.err
+    assert hagane("models", "pull", "gemma3-270m", "--sha256", "0" * 64, "--progress", "none").code == 2
+
+
+def test_embedder_elsewhere_is_refused_before_anything_is_sent(hagane, here: Folder) -> None:
+    """Labels are not compared with destinations yet."""
+    here.write("hagane.yaml", YAML.replace("{name: fake}", '{name: openai, options: {address: "http://192.0.2.1/v1", model: 埋め込み}}'))
+    said = hagane("sync", "--progress", "none")
+    assert said.code == 1
+    assert "192.0.2.1" in said.err
+    assert "localhost" in said.err

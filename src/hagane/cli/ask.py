@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ Answerer = Annotated[str | None, typer.Option("--answerer", metavar="extract|gen
 
 
 def search(
-    question: Annotated[str, typer.Argument(metavar="QUESTION")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to look for, in your own words.")],
     n: Annotated[int, typer.Option("-n", metavar="N", min=1, max=200, help="Passages to show.")] = 10,
     project: ProjectDir = HERE,
     as_: As = None,
@@ -30,7 +31,7 @@ def search(
         return
     for at, passage in enumerate(found["passages"], start=1):
         why = passage["why"]
-        places = ", ".join(f"{name} {why[name]:.0f}." for name in ("words", "vectors") if name in why)
+        places = ", ".join(f"{name} #{why[name]:.0f}" for name in ("words", "vectors") if name in why)
         places += f", cosine {why['cosine']:.2f}" if "cosine" in why else ""
         print(f"{at:>2}  {passage['score']:.3f}  {_where(passage)}  [{passage['label']}]  ({places})")
         print(f"      {' > '.join(dict.fromkeys([passage['title'], *passage['headings']]))}")
@@ -59,7 +60,8 @@ def ask(
         if question is not None:
             _one(talk, question, json=json)
             return
-        say("ask something; an empty line or Ctrl-D ends" if sys.stdin.isatty() else "")
+        if sys.stdin.isatty():
+            say("ask something; an empty line or Ctrl-D ends")
         while (line := _read_line()) is not None:
             _one(talk, line, json=json)
 
@@ -79,17 +81,32 @@ def _one(talk: Any, question: str, *, json: bool) -> None:
         print_json(answer_shown(talk.ask(question)))
         return
     answer = talk.ask(question, on_text=lambda text: print(text, end="", flush=True))
-    print()
     if answer.abstained:
-        say(f"({answer.why})")
-    for title, citations in (("", answer.citations), ("nearest passages:" if answer.nearest else "", answer.nearest)):
-        if title:
-            print(title)
+        print(_abstention(question, answer))
+    else:
+        print()
+    for citations in (answer.citations, answer.nearest):
         for citation in citations:
             print(f"  [{citation.n}] {citation.path}{_place(citation.place)}  [{citation.label}]  version {citation.version}")
             quote = " ".join(citation.quote.split())
             print(f"      「{quote[:140]}{'…' if len(quote) > 140 else ''}」")
     _say_incomplete(answer.index)
+
+
+_JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
+_SENTENCES = {  # why an answer is missing, in Japanese and in English
+    "nothing_found": ("資料には答えが見当たりません。近い箇所もありません。", "The documents do not say. Nothing in them is near to the question."),
+    "unsupported": ("近い箇所はありますが、質問を裏づける文が見当たりません。", "Some passages are near, but no sentence in them supports an answer."),
+    "": ("資料には答えが見当たりません。", "The documents do not say."),
+}
+_NEAREST = ("近い箇所：", " Nearest passages:")
+
+
+def _abstention(question: str, answer: Any) -> str:
+    """A sentence for a person, in the language of the question."""
+    language = 0 if _JAPANESE.search(question) else 1
+    said = _SENTENCES.get(answer.why, _SENTENCES[""])[language]
+    return said + (_NEAREST[language] if answer.nearest else "")
 
 
 def _where(passage: dict[str, Any]) -> str:

@@ -66,6 +66,8 @@ def pull(
         print_json(made)
     else:
         print(f"{made['name']}  {_size(made['size_bytes'])}  sha256 {made['sha256']}")
+        if made["already"]:
+            say("it is there already: an installed package brings it")
 
 
 def _size(n_bytes: int) -> str:

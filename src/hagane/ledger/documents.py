@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -76,7 +77,11 @@ class Documents:
         )
         found = next((way for way in ways if way), [])
         if not found:
-            raise NotFoundError(f"no document {doc!r}", hint="hagane docs lists what there is")
+            with self._db.reading() as connection:
+                paths = connection.execute(select(c.path).where(readable(connection, db.documents, clearance))).scalars()
+                close = _close(wanted, list(paths))
+            hint = f"did you mean {', '.join(close)}?" if close else "hagane docs lists what there is"
+            raise NotFoundError(f"no document {doc!r}", hint=hint)
         if len(found) > 1:
             lines = "\n".join(f"  {r.id}  {r.path}" for r in found[:20])
             more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
@@ -309,6 +314,12 @@ def _narrow(state: State | None, source: str | None) -> list[ColumnElement[bool]
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _close(wanted: str, paths: Sequence[str]) -> list[str]:
+    """At most three of `paths` whose file name, or the whole, is most like `wanted`."""
+    by_name: dict[str, str] = {path.rpartition("/")[2]: path for path in paths} | {path: path for path in paths}
+    return list(dict.fromkeys(by_name[key] for key in difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.5)))
 
 
 def _mark(old: Row | None, floor: Label | None) -> str | None:

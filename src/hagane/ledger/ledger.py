@@ -46,6 +46,8 @@ class Ledger:
         """Open or create the ledger in `folder`/.hagane, migrating an older schema.
         Raises: StorageError (full, damaged, locked, no rights); StateError (written by a newer hagane)."""
         state = folder / ".hagane"
+        with db.explained(state):  # what lies in it is for the one who made it: copies of all documents
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(state, db.Database.open(state / "ledger.db"))
 
     def only_writer(self) -> AbstractContextManager[None]:

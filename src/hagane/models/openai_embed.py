@@ -1,11 +1,12 @@
-"""An OpenAI-compatible endpoint (`POST /embeddings`) as an Embedder: vLLM, llama.cpp, Ollama, a cloud.
+"""An OpenAI-compatible endpoint (`POST /embeddings`) as an Embedder: vLLM, llama.cpp, Ollama.
 
-Texts leave this machine only where hagane.yaml names the address. Source: OpenAI API reference, Embeddings.
+Only on this machine: every passage goes there, whatever its label, until destinations have ceilings. Source: OpenAI API reference, Embeddings.
 """
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import urllib3
 
 from ..core.config import secret
-from ..core.errors import ConfigError, ModelError
+from ..core.errors import ConfigError, ModelError, RefusedError
 from ..core.seams import Floats, Kind
 
 _RETRIED = (429, 500, 502, 503, 504)
@@ -25,6 +26,7 @@ _MAX_BYTES = 256 << 20  # of one answer
 
 class OpenAIEmbedder:
     """Embedder over HTTP. `address`: the base, for example http://127.0.0.1:8000/v1. `key`: env:NAME or empty.
+    Raises: RefusedError for an address that is not on this machine.
 
     `query_prefix` and `passage_prefix` are put in front of texts (e5 models want "query: " and "passage: ").
     The first call asks the model for its dimension unless `dim` is given.
@@ -45,6 +47,11 @@ class OpenAIEmbedder:
     ) -> None:
         if urlsplit(address).scheme not in ("http", "https"):
             raise ConfigError(f"embedder.options.address {address!r} is no http address")
+        if not _on_this_machine(urlsplit(address).hostname or ""):
+            raise RefusedError(
+                f"embedder.options.address {address!r} is not on this machine; it would get passages of every label",
+                hint="use 127.0.0.1, ::1 or localhost; a later version compares labels with destinations",
+            )
         self.name = "openai"
         self._url = address.rstrip("/") + "/embeddings"
         self._model = model
@@ -95,6 +102,15 @@ class OpenAIEmbedder:
         if answer.status != 200:
             raise ModelError(f"the embedder at {host} answers {answer.status}", hint="check address, model and key")
         return _rows(data, len(texts), str(host))
+
+
+def _on_this_machine(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _rows(data: bytes, count: int, host: str) -> Floats:

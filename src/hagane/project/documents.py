@@ -33,6 +33,7 @@ labels:
 sources: []                # hagane add PATH writes here
 principals:
   owner: {clearance: "restricted:*"}
+  officer: {clearance: "restricted:*"}   # approves lower labels that owner asks for: nobody approves their own
   staff: {clearance: internal}
 """
 
@@ -52,7 +53,7 @@ def init(folder: Path) -> Path:
 
 def add(project: Project, paths: Sequence[Path], *, label: str | None = None, name: str | None = None) -> list[str]:
     """Write `paths` as sources into hagane.yaml (comments kept); their names. The same path again changes
-    nothing but its label, if another is given. Raises: UsageError, LabelError, ConfigError."""
+    nothing but its label, if another is given. Raises: NotFoundError, UsageError, LabelError, ConfigError."""
     if name and len(paths) > 1:
         raise UsageError("--name fits one PATH only", hint="add the paths one by one")
     wanted = str(project.label(label)) if label else None
@@ -64,7 +65,7 @@ def add(project: Project, paths: Sequence[Path], *, label: str | None = None, na
     names, changed = [], False
     for path in paths:
         if not path.exists():
-            raise UsageError(f"{path} does not exist", hint="write a file or folder that exists")
+            raise NotFoundError(f"{path} does not exist", hint="write a file or folder that exists")
         inside = document_path(path.absolute().resolve(), project.folder)
         roots = {project.source_root(source.path).resolve(): at for at, source in enumerate(project.config.sources)}
         at = roots.get(path.resolve())
@@ -210,6 +211,8 @@ def _sweep_temporary(project: Project) -> None:
 def docs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
     """All documents that `by` may see, by path: what is in, what was set aside and why."""
     project.require_synced()
+    rows = project.ledger.documents.list(clearance=by.clearance)
+    project.ledger.audit.record("list", principal=by.name, found=len(rows))
     return [
         {
             "id": r.id, "path": r.path, "source": r.source, "state": r.state, "label": str(r.label), "title": r.title,
@@ -217,7 +220,7 @@ def docs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
             "reason": r.reason, "detail": r.detail, "duplicate_of": r.duplicate_of, "size": r.size,
             "quality": r.quality.get("score"), "left_out": r.quality.get("dropped", {}), "changed_at": r.changed_at,
         }
-        for r in project.ledger.documents.list(clearance=by.clearance)
+        for r in rows
     ]  # fmt: skip
 
 

@@ -29,9 +29,13 @@ def recommend(*, language: str = "ja") -> dict[str, Any]:
 
 
 def pull(source: str, *, name: str | None, sha256: str | None, emit: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    """Fetch a model because the user said so. Raises: see `models.pull`."""
+    """Fetch a model because the user said so; one that comes in an installed package is there `already`. Raises: see `models.pull`."""
+    listed = next((entry for entry in catalog.available() if entry.info.name == source), None)
+    if listed and name is None and listed.state != "missing" and listed.info.parts and sha256 in (None, listed.info.sha256):
+        file = str(listed.file) if listed.file else None
+        return {"name": source, "file": file, "size_bytes": listed.info.size_bytes, "sha256": listed.info.sha256, "already": True}
     made = fetch(
         source, name=name, sha256=sha256,
         progress=lambda here, whole: emit({"event": "pull", "done": here, "total": whole}),
     )  # fmt: skip
-    return {"name": made.name, "file": str(made.file), "size_bytes": made.size_bytes, "sha256": made.sha256}
+    return {"name": made.name, "file": str(made.file), "size_bytes": made.size_bytes, "sha256": made.sha256, "already": False}
