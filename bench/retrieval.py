@@ -1,6 +1,6 @@
 """Ablation of retrieval over one project: what each part adds, with paired intervals against BM25.
 
-    python bench/retrieval.py PROJECT QUESTIONS.jsonl [--halves]
+    python bench/retrieval.py PROJECT QUESTIONS.jsonl [--halves] [--only VARIANT ...]
 
 `--halves` reports odd and even questions (by the number in their id) apart: weights were chosen on odd ones.
 Every variant searches the same index with clearance on; latency is in process, second pass.
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("project", type=Path)
     parser.add_argument("questions", type=Path)
     parser.add_argument("--halves", action="store_true")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", choices=list(VARIANTS), default=list(VARIANTS))
     given = parser.parse_args()
     asked = question_sets.load(given.questions)
     parts: dict[str, Callable[[question_sets.Question], bool]] = {"all": lambda q: True}
@@ -59,15 +60,15 @@ def main() -> None:
             print(f"\n{part}: {sum(q.answerable for q in chosen)} answerable questions")
             print(f"{'':<26}" + "".join(f"{name:>15}" for name in SHOWN) + "   recall@5 - BM25's (95 %)   recall@10 - BM25's")
             base: run.Report | None = None
-            for name, change in VARIANTS.items():
-                config = SHIPPED.model_copy(update=change)
+            for name in given.only:
+                config = SHIPPED.model_copy(update=VARIANTS[name])
                 retriever = Retriever(project.index, project.analyzer, embedder=project.embedder, config=config)
 
                 def search(question: str, retriever: Retriever = retriever) -> list[run.Ranked]:
                     return ranked(retriever.retrieve(question, clearance=by.clearance, n=100).passages)
 
                 if base is None:
-                    run.evaluate_retrieval(chosen, search)  # warms what is loaded late
+                    run.evaluate_retrieval(chosen[:20], search)  # warms what is loaded late
                 report = run.evaluate_retrieval(chosen, search, copies=twins)
                 base = base or report
                 cells = [f"{m.value:>15.3f}" if (m := report.metrics[name_]) else f"{'-':>15}" for name_ in SHOWN]
