@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lancedb
 import numpy as np
 import pytest
+from lancedb.index import IvfSq
 
 from hagane.contracts.index import DIM, HR, STAFF, chunk, fill, near, unit
 from hagane.core.errors import StateError
@@ -20,7 +22,8 @@ def unit_rows(n, dim, seed):
 
 @pytest.fixture
 def wide(tmp_path):
-    """2,000 rows of which 1 % are public, 10 % at most internal; only 300 may be searched exactly."""
+    """2,000 rows of which 1 % are public, 10 % at most internal; only 300 may be searched exactly. The index has as
+    many partitions as some 500,000 rows would have."""
     index = LanceIndex(tmp_path / "index", exact_rows=300)
     levels = ["public" if i % 100 == 0 else "internal" if i % 10 == 0 else "confidential" for i in range(N)]
     chunks = [chunk(f"d{i}#0", "規程", label=Label.parse(level)) for i, level in enumerate(levels)]
@@ -28,6 +31,8 @@ def wide(tmp_path):
     index.add(chunks, [["規程"]] * N)
     index.add_vectors([c.id for c in chunks], vectors)
     index.optimize()
+    table = lancedb.connect(str(index.folder)).open_table("vectors")
+    table.create_index("vector", config=IvfSq(distance_type="cosine", num_partitions=64), replace=True)
     return index, chunks, vectors
 
 

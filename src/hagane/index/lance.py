@@ -45,7 +45,9 @@ WORDS = pa.schema(
     ]
 )
 _CHUNK = ["id", "document", "version", "label", "ordinal", "payload"]
-_PROBES, _REFINE = 48, 4  # partitions looked into, and exactly re-scored rows per wanted one
+# Partitions looked into (all of them: 8,000,000 rows are about 1,000; looking into 48 of 122 found 0.94 of the ten
+# nearest with all rows allowed, 0.83 with 1 %) and exactly re-scored rows per wanted one.
+_PROBES, _REFINE = 1_000, 4
 
 
 def _vectors_schema(dim: int) -> pa.Schema:
@@ -92,7 +94,8 @@ class LanceIndex:
     """Index and Searcher over a folder. Contracts: hagane/contracts/{index,searcher}.py.
 
     `exact_rows`: up to so many rows vectors are searched exactly in memory (4 x dim bytes each); more
-    rows use the approximate index, except for a clearance that allows fewer.
+    rows use the approximate index (a scan of all rows in one byte per number), except for a clearance that allows
+    fewer.
     `space`: the table of vectors that is written and searched ("vectors", "vectors-static", ...). Every
     space on disk is relabelled and deleted from, whichever is open.
     """
