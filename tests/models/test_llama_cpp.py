@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import http.client
 import os
 import signal
 import socket
+import termios
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,14 +110,27 @@ def test_nothing_of_a_prompt_is_kept_for_the_next_one(model):
     assert last[0]["input_tokens"] > 100
 
 
+def waiting(handle: int) -> int:
+    """Bytes in a pipe that nobody has read yet."""
+    size = array.array("i", [0])
+    fcntl.ioctl(handle, termios.FIONREAD, size)
+    return size[0]
+
+
 def test_a_crash_of_the_engine_is_an_error_and_a_restart(model):
+    """The engine is held still until it has its request, and dies with it."""
     expected = said(list(model.chat(request())))
-    stream = model.chat(request(max_tokens=400))
-    next(stream)
-    os.kill(model.pid, signal.SIGSEGV)
-    with pytest.raises(ModelError):
-        list(stream)
+    pid = model.pid
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(lambda: list(model.chat(request())))
+        while not waiting(model._process._child._requests):
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ModelError):
+            answer.result(timeout=60)
     assert said(list(model.chat(request()))) == expected
+    assert model.pid != pid
 
 
 def test_a_prompt_longer_than_the_context_is_refused_without_its_text(model):
