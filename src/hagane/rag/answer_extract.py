@@ -50,7 +50,8 @@ def choose(scored: Sequence[Scored], passages: Sequence[Passage], *, n: int) -> 
     if not order or order[0].share == 0:
         return []
     best = order[0]
-    least = best.score - weights()["choose"]["gap"]
+    table = weights()["choose"]
+    least = best.score - table["row_gap" if best.unit.is_row else "gap"]
     chosen, said = [best], {best.unit.text}
     for one in order[1:]:
         if len(chosen) == n or one.score < least:
