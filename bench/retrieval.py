@@ -65,7 +65,7 @@ def main() -> None:
                 retriever = Retriever(project.index, project.analyzer, embedder=project.embedder, config=config)
 
                 def search(question: str, retriever: Retriever = retriever) -> list[run.Ranked]:
-                    return ranked(retriever.retrieve(question, clearance=by.clearance, n=100).passages)
+                    return ranked(retriever.retrieve(question, clearance=by.clearance, n=60).passages)
 
                 if base is None:
                     run.evaluate_retrieval(chosen[:20], search)  # warms what is loaded late

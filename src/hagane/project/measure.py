@@ -16,7 +16,7 @@ from .questions import retrieve
 from .wire import Project
 
 Emit = Callable[[dict[str, Any]], None]
-DEPTH = 100  # chunks looked at for a ranking of documents
+DEPTH = 60  # chunks looked at for a ranking of documents: ten documents and more
 
 
 def evaluate_retrieval(
