@@ -85,6 +85,7 @@ documents = Table(
     Index("documents_sha256", "sha256"),
     Index("documents_parent", "parent"),
     Index("documents_twin", "duplicate_of"),
+    Index("documents_settled", "state", "index_label", "label", "id"),  # asked at every question: never the wide rows
 )
 
 files = Table(

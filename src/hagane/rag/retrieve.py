@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydantic import Field
 
@@ -111,5 +111,5 @@ def fuse(words: list[Hit], meaning: list[Hit], *, config: RetrieveConfig) -> lis
     if config.page:
         pages = dict(by_document(hits, damping=config.page_damping, depth=config.page_depth))
         top = max(pages.values(), default=0.0) or 1.0
-        hits = [replace(hit, score=hit.score + config.page * pages[hit.document] / top) for hit in hits]
+        hits = [Hit(h.chunk, h.document, h.score + config.page * pages[h.document] / top) for h in hits]
     return sorted(hits, key=lambda hit: (-hit.score, hit.chunk))
