@@ -320,3 +320,12 @@ def test_embedder_elsewhere_is_refused_before_anything_is_sent(hagane, here: Fol
     assert said.code == 1
     assert "192.0.2.1" in said.err
     assert "localhost" in said.err
+
+
+def test_unknown_kind_of_progress_is_wrong_use_and_writes_nothing(hagane, here: Folder) -> None:
+    hagane("init")
+    before = (here.path / "hagane.yaml").read_text()
+    for words in (("add", "rules"), ("sync",), ("eval", "retrieval", "質問.jsonl"), ("models", "pull", "gemma3-270m")):
+        said = hagane(*words, "--progress", "plan")
+        assert (said.code, "'plain'" in said.err) == (2, True)
+    assert (here.path / "hagane.yaml").read_text() == before

@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
-from .progress import progress
+from .progress import ProgressKind, progress
 
 Yes = Annotated[bool, typer.Option("--yes", help="Delete even when a source is missing or lost many documents.")]
 WordsOnly = Annotated[bool, typer.Option("--words-only", help="Return when words are searchable; vectors come with the next sync.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 when a file was set aside.")]
-ProgressKind = Annotated[str, typer.Option("--progress", metavar="auto|plain|json|none", help="How progress is shown on stderr.")]
 
 
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder; it may hold files already.")] = HERE, json: Json = False) -> None:

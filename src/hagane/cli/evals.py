@@ -8,13 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
-from .progress import progress
+from .progress import ProgressKind, progress
 
 evals = typer.Typer(help="Measure retrieval and answers on your own questions.", no_args_is_help=True)
 
 Questions = Annotated[Path, typer.Argument(metavar="QUESTIONS.jsonl", help="One JSON object a line: question, gold_paths, answer, ...")]
 Allow = Annotated[bool, typer.Option("--allow-incomplete", help="Measure although the index is not complete.")]
-ProgressKind = Annotated[str, typer.Option("--progress", metavar="auto|plain|json|none", help="How progress is shown on stderr.")]
 
 
 @evals.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .options import Json, print_json, say
-from .progress import progress
+from .progress import ProgressKind, progress
 
 models = typer.Typer(help="Models on this machine: list, pull, recommend.", invoke_without_command=True)
 
@@ -54,7 +54,7 @@ def pull(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="hf:OWNER/REPO/FILE, ollama:NAME:TAG, a URL, a file, or a listed name.")],
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name on this machine.")] = None,
     sha256: Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Refuse other bytes.")] = None,
-    progress_kind: Annotated[str, typer.Option("--progress", metavar="auto|plain|json|none", help="How progress is shown on stderr.")] = "auto",
+    progress_kind: ProgressKind = "auto",
     json: Json = False,
 ) -> None:
     """Fetch a model: resumed when interrupted, checked before it is used."""

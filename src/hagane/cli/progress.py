@@ -7,10 +7,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+from hagane.core.errors import UsageError, nearest
 
 Emit = Callable[[Mapping[str, Any]], None]
 WORDS = {"scan": "looking for changes", "mend": "mending after an interruption", "words": "words", "vectors": "meaning", "questions": "questions", "pull": "model"}
+
+KINDS = ("auto", "plain", "json", "none")
+
+
+def _kind(given: str) -> str:
+    if given in KINDS:
+        return given
+    close = nearest(given, KINDS)
+    raise UsageError(f"--progress {given!r} is not one of {', '.join(KINDS)}", hint=f"did you mean {close!r}?" if close else None)
+
+
+ProgressKind = Annotated[str, typer.Option("--progress", callback=_kind, metavar="|".join(KINDS), help="How progress is shown on stderr.")]
 
 
 @contextmanager
