@@ -329,3 +329,41 @@ def test_unknown_kind_of_progress_is_wrong_use_and_writes_nothing(hagane, here: 
         said = hagane(*words, "--progress", "plan")
         assert (said.code, "'plain'" in said.err) == (2, True)
     assert (here.path / "hagane.yaml").read_text() == before
+
+
+def test_unknown_answerer_is_wrong_use(hagane, company: Folder) -> None:
+    said = hagane("ask", "通信費は？", "--answerer", "extrakt")
+    assert (said.code, "'extract'" in said.err) == (2, True)
+    company.write("questions.jsonl", '{"question": "在宅勤務", "gold_paths": ["rules/在宅勤務.md"]}\n')
+    assert hagane("eval", "answers", "questions.jsonl", "--answerer", "extrakt").code == 2
+
+
+def test_question_that_is_no_text_is_wrong_use(hagane, company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for verb in ("ask", "search"):
+        said = hagane(verb, "通信費\udcff")
+        assert (said.code, "UTF-8" in said.err) == (2, True)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"))
+    assert hagane("ask").code == 2
+
+
+def test_ctrl_c_says_that_work_is_kept(hagane, here: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hagane.project import documents
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    hagane("init")
+    monkeypatch.setattr(documents, "sync", interrupted)
+    said = hagane("sync")
+    assert (said.code, "what was done is kept" in said.err) == (130, True)
+
+
+def test_approve_without_an_id_names_the_id(hagane, company: Folder) -> None:
+    said = hagane("label", "approve", "--as", "hr")
+    assert said.code == 2
+    assert "ID" in said.err.splitlines()[0]
+
+
+def test_audit_is_verified_as_someone(hagane, company: Folder) -> None:
+    assert hagane("audit", "verify", "--as", "staff").code == 0
+    assert hagane("audit", "verify", "--as", "誰か").code == 1

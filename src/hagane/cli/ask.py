@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hagane.core.errors import UsageError
+
 from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
 
 Answerer = Annotated[str | None, typer.Option("--answerer", metavar="extract|generate", help="Who answers (default: answer.answerer).")]
@@ -24,6 +26,7 @@ def search(
     """The passages that fit a question, with scores and why."""
     from hagane.project.questions import search as find
 
+    _check(question)
     with open_project(project) as opened:
         found = find(opened, question, by=opened.principal(as_), n=n)
     if json:
@@ -71,12 +74,27 @@ def _read_line() -> str | None:
         line = input("? " if sys.stdin.isatty() else "").strip()
     except EOFError:
         return None
+    except UnicodeError as cause:
+        raise _not_text() from cause
     return line or None
+
+
+def _check(question: str) -> None:
+    """Raises: UsageError for bytes that are no text."""
+    try:
+        question.encode()
+    except UnicodeError as cause:
+        raise _not_text() from cause
+
+
+def _not_text() -> UsageError:
+    return UsageError("the question is not UTF-8 text", hint="check the terminal's or the script's encoding")
 
 
 def _one(talk: Any, question: str, *, json: bool) -> None:
     from hagane.project.questions import answer_shown
 
+    _check(question)
     if json:
         print_json(answer_shown(talk.ask(question)))
         return

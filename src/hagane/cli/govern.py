@@ -36,6 +36,8 @@ def label(
             for row in () if json else waiting:
                 print(f"{row['id']}  {row['document'] or row['source']}  {row['before']} -> {row['to']}  by {row['requester']}: {row['reason']}")
             return
+        if to is None and doc == "approve":
+            raise UsageError("the ID of a request is missing", hint="hagane label list shows them; hagane label approve ID --as NAME")
         if to is None:
             raise UsageError("a LABEL is missing", hint="hagane label DOC LABEL --reason TEXT")
         if doc == "approve":
@@ -59,12 +61,14 @@ def label(
 def verify(
     expect: Annotated[str | None, typer.Option("--expect", metavar="HEAD", help="A head kept elsewhere.")] = None,
     project: ProjectDir = HERE,
+    as_: As = None,
     json: Json = False,
 ) -> None:
     """Check that no record was changed, dropped, swapped or cut. Exit 1 when one was."""
     from hagane.project.audit import verify as check
 
     with open_project(project) as opened:
+        opened.principal(as_)
         report = check(opened, expect=expect)
     if json:
         print_json(report)

@@ -18,6 +18,8 @@ from hagane.core.log import configure
 from . import ask, documents, evals, govern, models
 from .options import say
 
+STOPPED = 130  # what Typer makes of Ctrl-C
+
 app = typer.Typer(
     name="hagane",
     help="Build, prove and run your company's own LLM. One folder, one file (hagane.yaml), one command.",
@@ -64,9 +66,10 @@ def main() -> None:
     except HaganeError as error:
         _explain(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("\nstopped; what was done is kept")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            say("\nstopped; what was done is kept")
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hagane.core.errors import ConfigError, StateError
+from hagane.core.errors import ConfigError, StateError, UsageError
 from hagane.core.labels import Label
 from hagane.core.registry import load as load_backend
 from hagane.core.types import Principal
@@ -104,11 +104,16 @@ class Project:
         return Retriever(self.index, self.analyzer, embedder=usable, config=self.config.retrieve)
 
     def answers(self, answerer: str | None = None) -> Any:
-        """What answers questions: hagane.yaml's answerer, or `answerer`. Raises: ConfigError for an unknown one."""
-        from hagane.rag.answer import Answers
+        """What answers questions: hagane.yaml's answerer, or `answerer`.
+        Raises: ConfigError for an unknown one there, UsageError for an unknown `answerer`."""
+        from hagane.rag.answer import ANSWERERS, Answers
 
         config = self.config.answer
         if answerer:
+            try:
+                load_backend(ANSWERERS, answerer, what="answerer")
+            except ConfigError as cause:
+                raise UsageError(str(cause), hint=cause.hint) from cause
             config = config.model_copy(update={"answerer": answerer})
         model = self.chat_model if config.answerer == "generate" else None
         return Answers(self.analyzer, config=config, embedder=self.embedder, model=model)
