@@ -269,3 +269,8 @@ def _size(folder: Path) -> int:
         return os.stat(folder / "log.jsonl").st_size
     except FileNotFoundError:
         return 0
+
+
+def test_the_head_of_an_empty_log_is_not_expected_of_a_written_one(written):
+    """Sixty-four zeros are the head of nothing."""
+    assert not verify(written, expect="0" * 64).ok

@@ -271,3 +271,37 @@ def test_unknown_option_of_an_embedder_is_said_with_its_file(company: Folder) ->
     file.write_text(file.read_text().replace("{name: fake}", "{name: fake, options: {modell: 日本語}}"))
     with pytest.raises(ConfigError, match="modell"):
         company.sync()
+
+
+def test_passage_whose_label_rises_while_it_is_searched_is_not_shown(company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The raise reaches ledger and index between the search and the answer."""
+    from hagane.project import questions
+    from hagane.rag.retrieve import Retriever
+
+    company.sync()
+    plain = Retriever.retrieve
+    with Project.open(company.path) as project:
+
+        def raised_meanwhile(self: Retriever, question: str, **named: object) -> object:
+            found = plain(self, question, **named)
+            documents.relabel(project, "経費.txt", "restricted", by=project.principal(), reason="至急")
+            return found
+
+        monkeypatch.setattr(Retriever, "retrieve", raised_meanwhile)
+        found = questions.retrieve(project, "領収書を紛失", by=project.principal("staff"))
+    assert "rules/経費.txt" not in [passage.chunk.path for passage in found.passages]
+
+
+def test_name_with_a_line_break_is_taken(company: Folder) -> None:
+    company.write("rules/改行\n名.txt", "改行を含む名前のファイルである。内線は7777。\n")
+    assert "rules/改行\n名.txt" in company.sync().added
+
+
+def test_raise_after_a_lowering_says_the_label_that_counts(company: Folder) -> None:
+    """The older mark counts again: the result and the record must not say less."""
+    company.sync()
+    company.run(documents.relabel, "経費.txt", "confidential", by="owner", reason="見直し")
+    wish = company.run(documents.relabel, "経費.txt", "public", by="owner", reason="公開")
+    company.run(documents.approve, wish["request"], by="hr")
+    done = company.run(documents.relabel, "経費.txt", "internal", by="owner", reason="社内に戻す")
+    assert done["after"] == company.docs()["rules/経費.txt"]["label"] == "confidential"

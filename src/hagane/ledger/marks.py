@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, or_, select, update
 
 from ..core.errors import NotFoundError, RefusedError, StateError, UsageError
-from ..core.labels import Label
+from ..core.labels import Clearance, Label
 from ..core.seams import Auditor
 from ..core.types import Principal
 from . import db
@@ -69,17 +69,19 @@ class Marks:
                 request = self._request(connection, row, None, before, to, by, reason)
                 return LabelChange(before, before, request)
             mark = Label.parse(row["mark"]).join(to) if row["mark"] else to
-            changed = _apply(connection, [{**row, "mark": str(mark), "lowered_to": None, "lowered_for": None}])
+            raised = {**row, "mark": str(mark), "lowered_to": None, "lowered_for": None}
+            after = effective(raised)  # may be above `to`: an older mark counts again when a lowering ends
+            changed = _apply(connection, [raised])
             _close_requests(connection, document)
             self._auditor.record(
                 "label.raise",
                 principal=by.name,
                 document=document,
                 before=str(before),
-                after=str(to),
+                after=str(after),
                 reason=_hash(reason),
             )
-        return LabelChange(before, to, None, changed)
+        return LabelChange(before, after, None, changed)
 
     def request_lowering(self, document: str, to: Label, *, by: Principal, reason: str) -> LabelRequest:
         """Ask that a document's label become `to`. Raises: NotFoundError; UsageError when that lowers nothing."""
@@ -231,6 +233,17 @@ class Marks:
         with self._db.reading() as connection:
             query = select(c.id, c.label).where(c.state == "in", or_(c.index_label.is_(None), c.index_label != c.label))
             return [(id, Label.parse(text)) for id, text in connection.execute(query.order_by(c.id))]
+
+    def readable(self, documents: Iterable[str], *, clearance: Clearance) -> set[str]:
+        """Those of `documents` that `clearance` may see now, and whose label the index knows: what a search found a
+        moment ago may have been relabelled since."""
+        c = db.documents.c
+        found: set[str] = set()
+        with self._db.reading() as connection:
+            for batch in db.batches(sorted(set(documents))):
+                query = select(c.id, c.label).where(c.id.in_(batch), c.label == c.index_label)
+                found |= {id for id, text in connection.execute(query) if Label.parse(text).flows_to(clearance)}
+        return found
 
     def settled(self, labels: Iterable[tuple[str, Label]]) -> None:
         """The index knows these (document, label) now."""

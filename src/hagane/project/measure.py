@@ -28,7 +28,7 @@ def evaluate_retrieval(
     def search(question: str) -> list[run.Ranked]:
         return ranked(retrieve(project, question, by=by, n=DEPTH).passages)
 
-    return run.evaluate_retrieval(asked, search, copies=copies(project, by=by), progress=_progress(emit)).to_dict()
+    return _finished(run.evaluate_retrieval(asked, search, copies=copies(project, by=by), progress=_progress(emit)))
 
 
 def evaluate_answers(
@@ -52,7 +52,7 @@ def evaluate_answers(
         said = next(piece for piece in pieces if isinstance(piece, Answer))
         return run.Asked(said, ranked(found.passages))
 
-    return run.evaluate_answers(asked, ask, copies=copies(project, by=by), progress=_progress(emit)).to_dict()
+    return _finished(run.evaluate_answers(asked, ask, copies=copies(project, by=by), progress=_progress(emit)))
 
 
 def _begin(project: Project, questions: Path, *, by: Principal, allow_incomplete: bool, what: str) -> list[Any]:
@@ -67,6 +67,13 @@ def _begin(project: Project, questions: Path, *, by: Principal, allow_incomplete
     sha256 = hashlib.sha256(questions.read_bytes()).hexdigest()
     project.ledger.audit.record("eval", principal=by.name, what=what, questions=sha256, n=len(asked))
     return asked
+
+
+def _finished(report: run.Report) -> dict[str, Any]:
+    """The report as JSON; figures of a run that was cut short are nobody's figures."""
+    if report.interrupted:
+        raise KeyboardInterrupt
+    return report.to_dict()
 
 
 def _progress(emit: Emit) -> run.Progress:

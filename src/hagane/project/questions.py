@@ -21,13 +21,11 @@ from .wire import Project
 
 
 def retrieve(project: Project, question: str, *, by: Principal, n: int | None = None) -> Retrieved:
-    """The best passages that `by` may see. Documents whose new label the index does not know yet are left
-    out: between the ledger's commit and the index's, the stricter one counts."""
+    """The best passages that `by` may see. The ledger has the last word, asked behind the search: a label that
+    was raised meanwhile, or that the index does not know yet, already counts."""
     found = project.retriever.retrieve(question, clearance=by.clearance, n=n)
-    unsettled = dict(project.ledger.marks.unsettled())
-    if unsettled:
-        found = replace(found, passages=tuple(p for p in found.passages if p.chunk.document not in unsettled))
-    return found
+    readable = project.ledger.marks.readable((p.chunk.document for p in found.passages), clearance=by.clearance)
+    return replace(found, passages=tuple(p for p in found.passages if p.chunk.document in readable))
 
 
 def search(project: Project, question: str, *, by: Principal, n: int = 10) -> dict[str, Any]:

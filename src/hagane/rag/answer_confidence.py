@@ -95,16 +95,17 @@ def confidence(asked: Asked, passages: Sequence[Passage], *, analyzer: Analyzer)
     Above SPLIT the question's own words decide. Below, most of them are missing, which tells little of people who
     do not speak as the documents do; there the nearest passage's meaning orders what words cannot.
     """
-    found = features(asked, passages, analyzer=analyzer)
-    if not found or not found["covered"]:
-        return 0.0
-    words = _logistic(found, weights()["confidence"])
+    found = features(asked, passages, analyzer=getattr(analyzer, "plain", analyzer))  # the person's very words
+    cosines = [passage.why["cosine"] for passage in passages if "cosine" in passage.why]
+    cosine = {"cosine": max(cosines, default=_COSINE) - _COSINE}
+    words = _logistic(found | cosine, weights()["confidence"]) if found else 0.0
     least = weights()["split"]["words"]
     if words >= least:
         return SPLIT + (1 - SPLIT) * (words - least) / (1 - least)
-    cosines = [passage.why["cosine"] for passage in passages if "cosine" in passage.why]
-    near = {**found, "cosine": max(cosines, default=_COSINE) - _COSINE}
-    return SPLIT * _logistic(near, weights()["meaning"])
+    heard = features(asked, passages, analyzer=analyzer)  # and what means the same
+    if not heard or not heard["covered"]:
+        return 0.0
+    return SPLIT * _logistic(heard | cosine, weights()["meaning"])
 
 
 def _logistic(found: Mapping[str, float], table: Mapping[str, float]) -> float:

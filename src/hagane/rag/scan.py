@@ -55,7 +55,7 @@ def _pattern(glob: str) -> re.Pattern[str]:
         else:
             out.append(re.escape(glob[at]))
             at += 1
-    return re.compile("".join(out) + r"\Z")
+    return re.compile("".join(out) + r"\Z", re.DOTALL)  # a name may hold a line break
 
 
 def matches(relative: str, globs: Sequence[str]) -> bool:
