@@ -179,3 +179,31 @@ def test_sync_tells_nobody_paths_above_the_clearance(company: Folder) -> None:
     report = company.run(documents.sync, by="staff", emit=told.append)
     assert report.refused[0]["paths"] == []
     assert "hr/" not in f"{report} {told}"
+
+
+def test_folder_that_nobody_can_read_any_more_leaves_with_yes(company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, sync says which folder; with it, what lay there is deleted like anything that is gone."""
+    company.write("rules/下位/旅費.txt", "旅費の精算は出張後7日以内に行う。\n")
+    company.sync()
+    scandir = os.scandir
+
+    def refuse(folder: Path) -> object:
+        if str(folder).endswith("下位"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert company.sync().refused[0]["paths"] == ["rules/下位"]
+    report = company.sync(yes=True)
+    assert (report.removed, report.refused) == (["rules/下位/旅費.txt"], [])
+
+
+def test_source_of_one_file_that_is_gone_leaves_with_yes(company: Folder) -> None:
+    file = company.write("通達.txt", "通達\n\n社員食堂の営業は14時までとする。\n")
+    company.run(lambda project, by: documents.add(project, [file]))
+    company.sync()
+    file.unlink()
+    report = company.sync()
+    assert (report.removed, report.refused[0]["paths"]) == ([], ["通達.txt"])
+    report = company.sync(yes=True)
+    assert (report.removed, report.refused) == (["通達.txt"], [])

@@ -98,7 +98,7 @@ def _compare(ledger: Ledger, source: Source, guards: Guards, changes: Changes, *
         why = "missing or unreadable"
         changes.refused.append({"source": source.name, "why": why, "paths": sorted(seen)})
         return
-    blind = tuple(f"{folder}/" for folder in found.unreadable if folder)
+    blind = () if yes else tuple(f"{folder}/" for folder in found.unreadable if folder)
     if blind:
         changes.refused.append({"source": source.name, "why": "unreadable folder", "paths": [b[:-1] for b in blind]})
     here = {item.path for item in found.files} | {path for path, _, _ in found.asides}
