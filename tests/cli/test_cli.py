@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ import pytest
 from small_company import TEXTS, YAML, Folder
 
 from hagane.cli.main import main
+from hagane.core.config import read_yaml
 
 
 class Said(NamedTuple):
@@ -367,3 +370,46 @@ def test_approve_without_an_id_names_the_id(hagane, company: Folder) -> None:
 def test_audit_is_verified_as_someone(hagane, company: Folder) -> None:
     assert hagane("audit", "verify", "--as", "staff").code == 0
     assert hagane("audit", "verify", "--as", "誰か").code == 1
+
+
+def paths_in(folder: Folder) -> list[str]:
+    return [source["path"] for source in read_yaml(folder.path / "hagane.yaml")["sources"]]
+
+
+def test_one_folder_written_in_several_ways_is_one_source(hagane, here: Folder) -> None:
+    hagane("init")
+    fake(here)
+    assert hagane("add", "rules", "rules/", "./rules", str(here.path / "rules"), "--label", "public", "--progress", "none").code == 0
+    assert paths_in(here) == ["rules/"]
+
+
+def test_the_project_folder_itself_is_written_relative(hagane, here: Folder) -> None:
+    hagane("init")
+    fake(here)
+    assert hagane("add", ".", "--progress", "none").code == 0
+    assert paths_in(here) == ["./"]
+    assert "rules/経費.txt" in hagane("docs").out
+
+
+def test_source_path_is_written_as_it_is_on_disk(hagane, here: Folder) -> None:
+    """macOS writes names decomposed; a folded path would name no folder elsewhere."""
+    apart = unicodedata.normalize("NFD", "ガイド")
+    here.write(f"{apart}/申請.txt", "申請は総務部に出す。")
+    hagane("init")
+    fake(here)
+    assert hagane("add", apart, "--json", "--progress", "none").json["added"] == ["ガイド/申請.txt"]
+    assert paths_in(here) == [f"{apart}/"]
+    assert hagane("sync", "--json", "--progress", "none").json["unchanged"] == 1
+
+
+def test_folder_name_that_is_not_utf8_is_refused_before_anything_is_written(hagane, here: Folder) -> None:
+    odd = os.fsdecode("資料".encode("cp932"))
+    try:
+        (here.path / odd).mkdir()
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    hagane("init")
+    before = (here.path / "hagane.yaml").read_text()
+    said = hagane("add", "rules", odd)
+    assert (said.code, "hint:" in said.err) == (1, True)
+    assert (here.path / "hagane.yaml").read_text() == before

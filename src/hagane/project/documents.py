@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ from hagane.ledger.access import can_read
 from hagane.rag.changes import Source
 from hagane.rag.ingest import Emit, Ingest, Report, Settings
 from hagane.rag.prepare_file import fingerprint
-from hagane.rag.scan import document_path
 
 from .config import FILE, SourceConfig
 from .wire import Project, cores
 
+LONGEST_NAME = 76  # characters of a folder's name in its source's name; -2, -3 fit behind it
 SAMPLE = """\
 # Hagane project. Every key, its default and its meaning: docs/reference/config.md
 version: 1
@@ -63,22 +64,24 @@ def add(project: Project, paths: Sequence[Path], *, label: str | None = None, na
     if sources is None:
         tree["sources"] = sources = []
     names, changed = [], False
+    known = len(sources)
+    roots = {project.source_root(source.path).resolve(): at for at, source in enumerate(project.config.sources)}
     for path in paths:
         if not path.exists():
             raise NotFoundError(f"{path} does not exist", hint="write a file or folder that exists")
-        inside = document_path(path.absolute().resolve(), project.folder)
-        roots = {project.source_root(source.path).resolve(): at for at, source in enumerate(project.config.sources)}
-        at = roots.get(path.resolve())
+        root = path.resolve()
+        at = roots.get(root)
         if at is not None:
-            names.append(project.config.sources[at].name)
-            if wanted and wanted != project.config.label_of(project.config.sources[at]):
+            names.append(sources[at]["name"])
+            if at < known and wanted and wanted != project.config.label_of(project.config.sources[at]):
                 sources[at]["label"] = wanted
                 changed = True
             continue
         entry = {"name": _free_name(name or _name_of(path), [*(s["name"] for s in sources)], given=bool(name)),
-                 "path": inside + ("/" if path.is_dir() else "")}  # fmt: skip
+                 "path": _written(root, project.folder)}  # fmt: skip
         if wanted:
             entry["label"] = wanted
+        roots[root] = len(sources)
         sources.append(entry)
         names.append(entry["name"])
         changed = True
@@ -88,8 +91,20 @@ def add(project: Project, paths: Sequence[Path], *, label: str | None = None, na
     return names
 
 
+def _written(root: Path, folder: Path) -> str:
+    """`root` as hagane.yaml names it: as it is on disk, not folded; relative to `folder` if inside it."""
+    text = (root.relative_to(folder) if root.is_relative_to(folder) else root).as_posix()
+    text = f"./{text}" if text.startswith("~") else text  # not somebody's home
+    try:
+        text.encode()
+    except UnicodeError as cause:
+        raise ConfigError(f"{text!r} is not UTF-8, so {FILE} cannot name it",
+                          hint="rename it, or add the folder above it") from cause  # fmt: skip
+    return text + "/" if root.is_dir() and not text.endswith("/") else text
+
+
 def _name_of(path: Path) -> str:
-    stem = path.resolve().name or "files"
+    stem = unicodedata.normalize("NFC", path.resolve().name)[:LONGEST_NAME]
     return "".join(c if c.isalnum() or c in " ._-" else "-" for c in stem).strip(" .-") or "files"
 
 
