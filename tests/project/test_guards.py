@@ -12,6 +12,7 @@ import pytest
 from small_company import TEXTS, Folder
 
 from hagane.project import documents
+from hagane.project.shown import shown_text
 from hagane.rag.scan import scan
 
 as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -159,10 +160,29 @@ def test_copy_comes_back_when_the_kept_twin_gets_a_stricter_label(company: Folde
     company.write("rules/写し/在宅勤務.md", TEXTS["rules/在宅勤務.md"])
     company.sync()
     kept = next(path for path, row in company.docs().items() if "在宅勤務" in path and row["state"] == "in")
-    company.run(documents.relabel, company.docs()[kept]["id"], "confidential:hr", reason="人事の情報が入った")
+    id = company.docs()[kept]["id"]
+    company.run(documents.relabel, id, "confidential:hr", reason="人事の情報が入った")
+    found = company.found("在宅勤務の通信費", by="staff")  # at once, before the next sync
+    assert [path for path in found if "在宅勤務" in path]
+    assert kept not in found
+    assert id not in f"{company.docs(by='staff')}"
+    before = company.state()["documents"]
     company.sync()
-    assert [path for path in company.found("在宅勤務の通信費", by="staff") if "在宅勤務" in path]
-    assert kept not in company.found("在宅勤務の通信費", by="staff")
+    assert company.state()["documents"] == before
+
+
+def test_copy_does_not_name_a_twin_above_the_clearance(company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the index has not learned of the label yet."""
+    company.write("rules/写し/在宅勤務.md", TEXTS["rules/在宅勤務.md"])
+    company.sync()
+    rows = {row["state"]: row for path, row in company.docs().items() if "在宅勤務" in path}
+    kept, copy = rows["in"]["id"], rows["duplicate"]["id"]
+    monkeypatch.setattr(documents, "settle", lambda project: None)
+    company.run(documents.relabel, kept, "confidential:hr", reason="人事の情報が入った")
+    row = next(row for row in company.docs(by="staff").values() if row["id"] == copy)
+    assert (row["duplicate_of"], row["detail"]) == (None, "")
+    assert kept not in shown_text(company.run(documents.show, copy, by="staff"), page=None)
+    assert kept in shown_text(company.run(documents.show, copy, by="hr"), page=None)
 
 
 def test_sync_tells_nobody_paths_above_the_clearance(company: Folder) -> None:

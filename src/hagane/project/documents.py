@@ -7,7 +7,7 @@ import os
 import shutil
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hagane.core.errors import ConfigError, NotFoundError, RefusedError, Storage
 from hagane.core.labels import EVERYTHING, Label
 from hagane.core.types import Document, Principal
 from hagane.ledger.access import can_read
+from hagane.ledger.records import Record
 from hagane.rag.changes import Source
 from hagane.rag.ingest import Emit, Ingest, Report, Settings
 from hagane.rag.prepare_file import fingerprint
@@ -226,7 +227,7 @@ def _sweep_temporary(project: Project) -> None:
 def docs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
     """All documents that `by` may see, by path: what is in, what was set aside and why."""
     project.require_synced()
-    rows = project.ledger.documents.list(clearance=by.clearance)
+    rows = _twins_told(project, project.ledger.documents.list(clearance=by.clearance), by=by)
     project.ledger.audit.record("list", principal=by.name, found=len(rows))
     return [
         {
@@ -255,7 +256,7 @@ def show(project: Project, doc: str, *, by: Principal, version: str | None = Non
     Raises: NotFoundError, also for what `by` may not see; RefusedError when it was set aside."""
     project.require_synced()
     documents = project.ledger.documents
-    record = documents.find(doc, clearance=by.clearance)
+    [record] = _twins_told(project, [documents.find(doc, clearance=by.clearance)], by=by)
     project.ledger.audit.record("read", principal=by.name, document=record.id, version=version or record.version)
     wanted = version or record.version
     if not wanted:
@@ -300,7 +301,12 @@ def requests(project: Project, *, by: Principal) -> list[dict[str, Any]]:
 
 
 def settle(project: Project) -> None:
-    """Tell the index the labels that it does not know yet."""
-    waiting = project.ledger.marks.unsettled()
-    project.index.relabel_many(dict(waiting))
-    project.ledger.marks.settled(waiting)
+    """Tell the index the labels that it does not know yet; copies that they uncover are searchable at once."""
+    Ingest(project.ledger, project.index, settings=settings_of(project), emit=lambda event: None).settle()
+
+
+def _twins_told(project: Project, records: Sequence[Record], *, by: Principal) -> list[Record]:
+    """`records`, silent about the twin of a copy where `by` may not see that twin."""
+    twins = [r.duplicate_of for r in records if r.duplicate_of]
+    seen = project.ledger.documents.get(twins, clearance=by.clearance)
+    return [replace(r, duplicate_of=None, detail="") if r.duplicate_of and r.duplicate_of not in seen else r for r in records]

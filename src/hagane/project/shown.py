@@ -63,6 +63,6 @@ def shown_text(shown: Shown, *, page: int | None) -> str:
         mark = "#" * block.level + " " if block.kind in ("heading", "title") and not block.text.startswith("#") else ""
         reason = shown.dropped.get(at)
         lines.append(f"{mark}{block.text}" + (f"   [not searched: {reason}]" if reason else ""))
-    if record.state == "duplicate":
+    if record.state == "duplicate" and record.duplicate_of:
         lines.append(f"\nsearched as its copy {record.duplicate_of}")
     return "\n".join(lines)

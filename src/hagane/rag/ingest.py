@@ -327,6 +327,12 @@ class Ingest:
             self._index([draft.id for draft in moved if draft.state == "in"])
         self.report.duplicates = len(merged)
 
+    def settle(self) -> None:
+        """Labels changed: the index learns them, and a copy whose twin is no longer for all its readers is searched."""
+        self._relabel()
+        if self._has_stranded_copies():
+            self._collapse()
+
     def _has_stranded_copies(self) -> bool:
         """Whether a label changed so that someone may see a copy but not the twin that stands for it."""
         copies = list(self.ledger.documents.every_unfiltered(state="duplicate"))
