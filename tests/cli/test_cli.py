@@ -413,3 +413,19 @@ def test_folder_name_that_is_not_utf8_is_refused_before_anything_is_written(haga
     said = hagane("add", "rules", odd)
     assert (said.code, "hint:" in said.err) == (1, True)
     assert (here.path / "hagane.yaml").read_text() == before
+
+
+def test_key_left_empty_means_its_default_and_an_unknown_one_is_refused(hagane, here: Folder) -> None:
+    here.write("hagane.yaml", "version: 1\nsources:\nprincipals:\n  owner: {clearance: restricted:*}\nparse:\n  workers:\n")
+    assert hagane("sync", "--progress", "none").code == 0
+    here.write("hagane.yaml", "version: 1\nsuorces:\n")
+    assert "hagane.yaml:2" in hagane("sync").err
+    here.write("hagane.yaml", "version: 1\nprincipals:\n  総務:\n")
+    assert "hagane.yaml:3" in hagane("sync").err
+
+
+@pytest.mark.parametrize(("text", "where"), [("version: 1\n# 人事\x07\n", "hagane.yaml:2: "), ("[" * 20_000, "hagane.yaml is not YAML")])
+def test_damaged_project_file_is_named(hagane, here: Folder, text: str, where: str) -> None:
+    here.write("hagane.yaml", text)
+    said = hagane("docs")
+    assert (said.code, where in said.err) == (1, True)

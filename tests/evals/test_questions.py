@@ -41,6 +41,7 @@ def test_fields_and_defaults(tmp_path: Path) -> None:
         ({"question": "何?", "answerable": "no"}, "answerable"), ({"question": "何?", "gold_paths": [1]}, "gold_paths"),
         ({"question": "何?", "answer": {"text": "x"}}, "answer"), ({"question": "何?", "must_contain": ["|"]}, "must_contain"),
         ({"question": "何?", "id": 1.5}, "id"), ({"question": "何?", "id": 1}, "line 1"),
+        (r'{"question": "何\ud800?"}', "surrogate"), ("[" * 100_000, "nested"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_named_by_line(tmp_path: Path, row: object, says: str) -> None:

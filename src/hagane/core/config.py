@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from .errors import ConfigError, nearest
 
@@ -22,6 +23,15 @@ class Config(BaseModel):
     """Base of every room's configuration: frozen, nothing unknown, defaults in one place."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, given: Any) -> Any:
+        """`sources:` with nothing behind it, as one leaves it after taking out the last entry."""
+        if not isinstance(given, Mapping):
+            return given
+        spared = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {key: value for key, value in given.items() if value is not None or key not in spared}
 
 
 C = TypeVar("C", bound=Config)
@@ -38,15 +48,22 @@ def yaml() -> YAML:
 
 def read_yaml(path: Path) -> Any:
     """The file as ruamel's commented tree. Raises: ConfigError with file and line."""
+    text = ""
     try:
-        tree = yaml().load(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        tree = yaml().load(text)
     except FileNotFoundError as cause:
         raise ConfigError(f"{path} does not exist", hint="hagane init makes a project here") from cause
     except MarkedYAMLError as cause:
         line = cause.problem_mark.line + 1 if cause.problem_mark else 1
         raise ConfigError(f"{path}:{line}: {cause.problem or 'not YAML'}", hint="mend that line") from cause
+    except ReaderError as cause:
+        line = text.count("\n", 0, cause.position) + 1
+        raise ConfigError(f"{path}:{line}: a control character stands there", hint="take it out") from cause
     except (OSError, UnicodeError) as cause:
         raise ConfigError(f"{path} cannot be read: {type(cause).__name__}") from cause
+    except (YAMLError, ValueError, RecursionError) as cause:
+        raise ConfigError(f"{path} is not YAML: {type(cause).__name__}", hint="see docs/reference/config.md") from cause
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{path}:1: a project file is a mapping", hint="begin with: version: 1")
     return tree

@@ -59,6 +59,12 @@ def load(path: Path) -> list[Question]:
 def _question(line: str, number: int, where: str) -> Question:
     try:
         row = json.loads(line)
+        if "\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()
+    except RecursionError as cause:
+        raise ConfigError(f"{where}: nested too deeply", hint="one JSON object a line") from cause
+    except UnicodeError as cause:
+        raise ConfigError(f"{where}: half of a surrogate pair stands in it", hint="write the character itself") from cause
     except ValueError as cause:
         raise ConfigError(f"{where}: not JSON: {cause}", hint="one JSON object a line") from cause
     if not isinstance(row, dict):
@@ -139,7 +145,7 @@ def _articles(file: Path) -> Iterator[tuple[str, list[tuple[str, list[dict[str, 
         tree = json.loads(file.read_text(encoding="utf-8-sig"))
         for article in tree["data"]:
             yield str(article.get("title", "")), [(p["context"], p.get("qas", [])) for p in article["paragraphs"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise ConfigError(
             f"{file} is not SQuAD-style JSON: {type(cause).__name__}", hint="data: [{paragraphs: [{context, qas}]}]"
         ) from cause
