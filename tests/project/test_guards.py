@@ -197,8 +197,28 @@ def test_sync_tells_nobody_paths_above_the_clearance(company: Folder) -> None:
     assert company.run(documents.sync, by="staff", emit=told.append).removed == []
     shutil.rmtree(company.path / "hr")
     report = company.run(documents.sync, by="staff", emit=told.append)
-    assert report.refused[0]["paths"] == []
+    assert report.refused == []
     assert "hr/" not in f"{report} {told}"
+    assert company.sync().refused[0]["source"] == "hr"
+    assert not [event for event in told if event.keys() - {"event"}]
+
+
+def test_sync_tells_nobody_numbers_above_the_clearance(company: Folder) -> None:
+    """The same report and the same events, whether or not there are documents in hr."""
+    for number in range(3):
+        company.write(f"hr/辞令/{number}.txt", f"辞令第{number}号\n\n第{number}課長を{number + 4}月1日付で部長とする。\n")
+    company.write("hr/写し.md", TEXTS["hr/給与レンジ.md"])
+    told: list[dict[str, object]] = []
+    first = company.run(documents.sync, by="staff", emit=told.append)
+    assert [event["event"] for event in told] == ["scan", "words", "vectors", "done"]
+    second = company.run(documents.sync, by="staff", emit=told.append)
+    whole = company.sync()
+    seen = sum(row["chunks"] for row in company.docs(by="staff").values())
+    assert (whole.unchanged, whole.chunks > seen) == (8, True)
+    assert [row["path"] for row in company.docs().values() if row["state"] == "duplicate"]  # in hr: not counted
+    for report, unchanged in ((first, 0), (second, 3)):
+        assert (report.unchanged, report.duplicates, report.kept, report.relabelled) == (unchanged, 0, 0, 0)
+        assert (report.chunks, report.vectors, report.complete) == (seen, seen, True)
 
 
 def test_folder_that_nobody_can_read_any_more_leaves_with_yes(company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

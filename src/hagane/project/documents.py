@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from hagane.core.types import Document, Principal
 from hagane.ledger.access import can_read
 from hagane.ledger.records import Record
 from hagane.rag.changes import Source
-from hagane.rag.ingest import Emit, Ingest, Report, Settings
+from hagane.rag.ingest import Emit, Ingest, Settings
 from hagane.rag.prepare_file import fingerprint
+from hagane.rag.report import Report
 
 from .config import FILE, SourceConfig
 from .wire import Project, cores
@@ -178,26 +179,52 @@ def settings_of(project: Project) -> Settings:
 def sync(project: Project, *, by: Principal, yes: bool = False, words_only: bool = False, emit: Emit) -> Report:
     """Bring search up to date with the sources: words first, then vectors unless `words_only`.
 
-    Interrupted at any moment, the next sync goes on. `by` is not told the paths of documents above the
-    clearance. Raises: StateError (another sync runs), StorageError, AuditError.
+    Interrupted at any moment, the next sync goes on. `by` is told neither the paths nor the number of documents
+    above the clearance. Raises: StateError (another sync runs), StorageError, AuditError.
     """
     sees_all = by.clearance == EVERYTHING
-    tell = emit if sees_all else lambda event: emit({key: value for key, value in event.items() if key != "path"})
+    tell = emit if sees_all else _stages(emit)
     with project.ledger.only_writer():
         _sweep_temporary(project)
-        hidden = set() if sees_all else _hidden(project, by)
+        hidden = [] if sees_all else _hidden(project, by)
         ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=tell)
         ingest.report.without_vectors = project.without_vectors
         report = ingest.run(sources_of(project), by=by, yes=yes)
         if not words_only and (not report.complete or project.embedder_changed()):
             _embed(project, ingest)
         emit({"event": "done"})
-        return report if sees_all else report.without(hidden | _hidden(project, by))
+        return report if sees_all else _told(project, ingest, [*hidden, *_hidden(project, by)], by=by)
 
 
-def _hidden(project: Project, by: Principal) -> set[str]:
-    """The paths of documents that `by` may not see."""
-    return {record.path for record in project.ledger.documents.every_unfiltered() if not can_read(record.label, by)}
+def _stages(emit: Emit) -> Emit:
+    """Progress for someone who does not see all: each stage once, without paths and numbers."""
+    told: set[str] = set()
+
+    def tell(event: Mapping[str, Any]) -> None:
+        if event["event"] not in told:
+            told.add(event["event"])
+            emit({"event": event["event"]})
+
+    return tell
+
+
+def _hidden(project: Project, by: Principal) -> list[Record]:
+    """The documents that `by` may not see."""
+    return [record for record in project.ledger.documents.every_unfiltered() if not can_read(record.label, by)]
+
+
+def _told(project: Project, ingest: Ingest, hidden: Sequence[Record], *, by: Principal) -> Report:
+    """The report as `by` may have it: counted over the documents that `by` may see."""
+    sources = {name for name, label in ingest.labels.items() if not can_read(label, by)}
+    sources |= {record.source for record in hidden if not can_read(record.source_label, by)}
+    rows = project.ledger.documents.list(clearance=by.clearance)
+    searched = {row.version: row.n_chunks for row in rows if row.state == "in"}
+    pending = [chunk for chunk in project.index.pending_vectors() if chunk.rpartition(":")[0] in searched]
+    chunks = sum(searched.values())
+    return replace(
+        ingest.report.without({word for record in hidden for word in (record.id, record.path)}, sources=sources),
+        duplicates=sum(row.state == "duplicate" for row in rows), chunks=chunks, vectors=chunks - len(pending),
+    )  # fmt: skip
 
 
 def _embed(project: Project, ingest: Ingest) -> None:

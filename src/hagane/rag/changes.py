@@ -61,7 +61,7 @@ class Changes:
     asides: list[tuple[Seen, str, str]] = field(default_factory=list)  # found, but not to be opened: reason, detail
     refused: list[dict[str, Any]] = field(default_factory=list)
     replaced: bool = False  # one of `asides` was a document before
-    n_unchanged: int = 0
+    unchanged: list[str] = field(default_factory=list)  # paths
 
     @property
     def takes_away(self) -> bool:
@@ -109,9 +109,9 @@ def _compare(ledger: Ledger, source: Source, guards: Guards, changes: Changes, *
         if before is None:
             new.append(item)
         elif (before.stamp, before.mark) == (item.stamp, guards.mark):
-            changes.n_unchanged += 1
+            changes.unchanged.append(item.path)
         elif before.mark == guards.mark and before.sha256 and before.sha256 == _sha256(item.file):
-            changes.n_unchanged += 1
+            changes.unchanged.append(item.path)
             changes.touched.append(_stamped(before, item.stamp))
         else:
             changes.changed.append(Work(source.name, item.path, item.file, item.stamp, before.document))
@@ -152,7 +152,7 @@ def _find_asides(
         stamp = f"aside {reason}"
         before = seen.get(path)
         if before is not None and before.stamp == stamp:
-            changes.n_unchanged += 1
+            changes.unchanged.append(path)
             continue
         changes.replaced = changes.replaced or before is not None
         document = before.document if before else ledger.documents.new_ids(source.name, [path], free=free)[path]

@@ -12,8 +12,8 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from hagane.prepare.dedup import DedupConfig, Item, cluster
 from .changes import Changes, Source, find_changes, floors_of
 from .embed import embed_pending
 from .prepare_file import CODE_VERSION, part_id
+from .report import Report
 
 GROUP_CHUNKS = 1500  # chunks per index commit: 500 doubled the number of fragments, 5,000 held 300 MB
 GROUP_FILES = 400
@@ -57,45 +58,6 @@ class Settings:
     max_lost_share: float
 
 
-@dataclass(slots=True)
-class Report:
-    """What one sync did. Paths only of documents; counts for the rest."""
-
-    added: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    renamed: list[tuple[str, str]] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    relabelled: int = 0
-    kept: int = 0  # new documents with the label that their file had under another source
-    unchanged: int = 0
-    aside: list[dict[str, str]] = field(default_factory=list)  # path, reason, detail; new in this run
-    refused: list[dict[str, Any]] = field(default_factory=list)  # source, why, paths: nothing deleted there
-    requests: list[dict[str, str]] = field(default_factory=list)  # lowerings that wait for approval
-    duplicates: int = 0
-    chunks: int = 0
-    vectors: int = 0
-    without_vectors: bool = False  # hagane.yaml wants none
-
-    @property
-    def complete(self) -> bool:
-        return self.without_vectors or self.vectors >= self.chunks
-
-    def without(self, hidden: Collection[str]) -> Report:
-        """What someone may be told who may not see the documents at the paths of `hidden`."""
-        return replace(
-            self,
-            added=[path for path in self.added if path not in hidden],
-            changed=[path for path in self.changed if path not in hidden],
-            renamed=[(old, new) for old, new in self.renamed if old not in hidden and new not in hidden],
-            removed=[path for path in self.removed if path not in hidden],
-            aside=[aside for aside in self.aside if aside["path"] not in hidden],
-            refused=[
-                r | {"paths": [p for p in r["paths"] if not any(h == p or h.startswith(f"{p}/") for h in hidden)]}
-                for r in self.refused
-            ],
-        )
-
-
 class Ingest:
     """One sync at a time. `index` is a store with the extra methods of `index.lance.LanceIndex`."""
 
@@ -105,6 +67,7 @@ class Ingest:
         self.settings = settings
         self.emit = emit
         self.report = Report()
+        self.labels: dict[str, Label] = {}  # what counts for each source
         self._floors: dict[str, dict[str, str]] = {}  # source -> path -> label that a new document keeps
 
     def run(self, sources: Sequence[Source], *, by: Principal, yes: bool) -> Report:
@@ -115,10 +78,10 @@ class Ingest:
         interrupted = lost or bool(self.ledger.fact("syncing"))
         if interrupted:
             self._mend()
-        labels = {source.name: self._label(source, by=by) for source in sources}
+        self.labels = labels = {source.name: self._label(source, by=by) for source in sources}
         changes = find_changes(self.ledger, sources, self.settings, yes=yes)
         self.report.refused = changes.refused
-        self.report.unchanged = changes.n_unchanged
+        self.report.count("unchanged", changes.unchanged)
         self.ledger.files.put(changes.touched)
         if changes.anything:
             self.ledger.audit.record("sync", principal=by.name, **changes.counts())
@@ -163,14 +126,14 @@ class Ingest:
         waiting = self.ledger.marks.unsettled()
         self.index.relabel_many(dict(waiting))
         self.ledger.marks.settled(waiting)
-        self.report.relabelled += len(waiting)
+        self.report.count("relabelled", [document for document, _ in waiting])
 
     def _keep_labels(self, changes: Changes, labels: Mapping[str, Label], *, by: Principal) -> dict[str, dict[str, str]]:
         """`floors_of` this run, and of an interrupted one that did not come to write its documents."""
         floors = floors_of(self.ledger, changes, labels)
         for source, kept in floors.items():
             self.ledger.audit.record("label.keep", principal=by.name, source=source, n=len(kept))
-            self.report.kept += len(kept)
+            self.report.count("kept", kept)
         for source, kept in (self.ledger.fact("floors") or {}).items():
             mine = floors.setdefault(source, {})
             for path, label in kept.items():
