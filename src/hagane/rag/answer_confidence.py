@@ -21,7 +21,8 @@ from .answer_support import Asked, Unit, holds_unit, merged, surroundings, units
 
 N_PASSAGES = 10  # looked at; among them rarity is counted
 SPLIT = 0.5  # confidence of a question that words alone leave open
-_COSINE = 0.85  # of e5: unrelated texts have 0.75 to 0.85
+_COSINE, _SPREAD = 0.85, 0.08  # of e5: unrelated texts have 0.77 to 0.85, near ones up to 0.93. Bounded, because the
+# cosines of another embedder lie elsewhere and must not outweigh the words
 N_BEST = 5  # that may be the one which answers
 _KANA_END = re.compile(r"[ぁ-ん]$")  # 死ぬ, 早い: words that people paraphrase; nouns less so
 
@@ -97,7 +98,7 @@ def confidence(asked: Asked, passages: Sequence[Passage], *, analyzer: Analyzer)
     """
     found = features(asked, passages, analyzer=getattr(analyzer, "plain", analyzer))  # the person's very words
     cosines = [passage.why["cosine"] for passage in passages if "cosine" in passage.why]
-    cosine = {"cosine": max(cosines, default=_COSINE) - _COSINE}
+    cosine = {"cosine": max(-_SPREAD, min(_SPREAD, max(cosines, default=_COSINE) - _COSINE))}
     words = _logistic(found | cosine, weights()["confidence"]) if found else 0.0
     least = weights()["split"]["words"]
     if words >= least:
