@@ -135,22 +135,6 @@ class Documents:
                 found |= {record.id: record for record in _records(connection, db.documents.c.id.in_(batch))}
         return found
 
-    def every_in_files(self, files: Sequence[str]) -> list[Record]:
-        """The documents that the files with these ids became: themselves and all their parts, whatever
-        their label. For ingestion only."""
-        with self._db.reading() as connection:
-            ids = _with_parts(connection, files)
-            return [r for batch in db.batches(ids) for r in _records(connection, db.documents.c.id.in_(batch))]
-
-    def every_by_sha256(self, sha256s: Sequence[str], *, source: str | None = None) -> dict[str, list[Record]]:
-        """Documents by content, whatever their label: renames and exact duplicates. For ingestion only."""
-        found: dict[str, list[Record]] = {}
-        with self._db.reading() as connection:
-            for batch in db.batches(list(sha256s)):
-                for record in _records(connection, db.documents.c.sha256.in_(batch), *_narrow(None, source)):
-                    found.setdefault(record.sha256, []).append(record)
-        return found
-
     def new_ids(self, source: str, paths: Sequence[str], *, free: Collection[str] = ()) -> dict[str, str]:
         """An id for a new document at each of `paths`, none of them taken (those of `free` are about to be
         deleted: so the ids do not depend on whether they are already). Nothing is written."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from hagane.core.codec import block_from
 from hagane.core.errors import StorageError
-from hagane.core.labels import EVERYTHING, Label
+from hagane.core.labels import Label
 from hagane.core.text import folded_path
 from hagane.core.types import Chunk, Principal
 from hagane.jobs.local import Failure, WorkerPool
@@ -265,7 +265,7 @@ class Ingest:
         self.ledger.marks.settled(settled)
 
     def _records(self, ids: Iterable[str]) -> list[Record]:
-        return list(self.ledger.documents.get(list(ids), clearance=EVERYTHING).values())
+        return list(self.ledger.documents.every_of(list(ids)).values())
 
     def _collapse(self) -> None:
         """Copies are searched once: a pure function of what is there, so that any order gives the same."""
