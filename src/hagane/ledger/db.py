@@ -1,4 +1,4 @@
-"""The ledger's tables, and everything that is peculiar to SQLite: opening, locking, migrating, purging.
+"""Everything that is peculiar to SQLite: opening, locking, migrating, purging. The tables stand in tables.py.
 
 Everywhere else the SQL is SQLAlchemy Core that Postgres understands as well.
 """
@@ -11,24 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Engine,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    exc,
-    select,
-)
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc, select
 from sqlalchemy import inspect as inspect_database
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -36,140 +19,44 @@ from sqlalchemy.pool import QueuePool
 
 from ..core.errors import HaganeError, StateError, StorageError
 
+# the tables are spoken of as db.NAME
+from .tables import conversations as conversations
+from .tables import documents as documents
+from .tables import edges as edges
+from .tables import facts as facts
+from .tables import feedback as feedback
+from .tables import files as files
+from .tables import jobs as jobs
+from .tables import links as links
+from .tables import members as members
+from .tables import metadata as metadata
+from .tables import nodes as nodes
+from .tables import requests as requests
+from .tables import schema as schema
+from .tables import sessions as sessions
+from .tables import sources as sources
+from .tables import steps as steps
+from .tables import tokens as tokens
+from .tables import turns as turns
+from .tables import uploads as uploads
+from .tables import user_groups as user_groups
+from .tables import users as users
+from .tables import versions as versions
+
 BUSY_S = 30.0  # how long a writer waits for another one
 BATCH = 400  # ids per IN (...): SQLite's limit on variables is 32,766, Postgres' plans suffer much earlier
-
-metadata = MetaData()
-
-schema = Table("schema", metadata, Column("version", Integer, primary_key=True))
-
-sources = Table(
-    "sources",
-    metadata,
-    Column("name", String(200), primary_key=True),
-    Column("label", Text, nullable=False),
-)
-
-documents = Table(
-    "documents",
-    metadata,
-    Column("id", String(40), primary_key=True),
-    Column("source", String(200), nullable=False),
-    Column("path", Text, nullable=False),
-    Column("state", String(20), nullable=False),
-    Column("label", Text, nullable=False),
-    Column("source_label", Text, nullable=False),
-    Column("mark", Text),
-    Column("inherited", Text, nullable=False),  # what the container's labels add
-    Column("lowered_to", Text),
-    Column("lowered_for", String(64)),  # content sha256 that the lowering is for
-    Column("index_label", Text),  # what the index was last told
-    Column("media", String(200), nullable=False),
-    Column("title", Text, nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("version", String(40), nullable=False),
-    Column("reason", String(40), nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("duplicate_of", String(40)),
-    Column("parent", String(40)),
-    Column("pages", Integer, nullable=False),
-    Column("n_chars", BigInteger, nullable=False),
-    Column("n_chunks", Integer, nullable=False),
-    Column("quality", JSON, nullable=False),
-    Column("meta", JSON, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("mtime_ns", BigInteger, nullable=False),
-    Column("added_at", String(32), nullable=False),
-    Column("changed_at", String(32), nullable=False),
-    Index("documents_place", "source", "path", unique=True),
-    Index("documents_sha256", "sha256"),
-    Index("documents_parent", "parent"),
-    Index("documents_twin", "duplicate_of"),
-    Index("documents_settled", "state", "index_label", "label", "id"),  # asked at every question: never the wide rows
-)
-
-files = Table(
-    "files",  # what sync saw last: one row per file of a source, also for containers and files set aside
-    metadata,
-    Column("source", String(200), primary_key=True),
-    Column("path", Text, primary_key=True),
-    Column("document", String(40), nullable=False),  # id of the file as a document; its parts' ids are made from it
-    Column("stamp", String(120), nullable=False),  # size, times and inode: equal means unchanged
-    Column("sha256", String(64), nullable=False),
-    Column("mark", String(32), nullable=False),  # fingerprint of how it was prepared
-    Index("files_sha256", "sha256"),
-)
-
-versions = Table(
-    "versions",
-    metadata,
-    Column("id", String(40), primary_key=True),
-    Column("document", String(40), nullable=False),
-    Column("seq", Integer, nullable=False),
-    Column("current", Boolean, nullable=False),
-    Column("label", Text, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("media", String(200), nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("created_at", String(32), nullable=False),
-    Index("versions_document", "document", "seq"),
-    Index("versions_sha256", "sha256"),
-)
-
-requests = Table(
-    "requests",
-    metadata,
-    Column("id", String(40), primary_key=True),
-    Column("document", String(40)),  # one of document and source is set
-    Column("source", String(200)),
-    Column("sha256", String(64), nullable=False),
-    Column("before", Text, nullable=False),
-    Column("to", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("requester", String(200), nullable=False),
-    Column("requested_at", String(32), nullable=False),
-    Column("state", String(20), nullable=False),  # open, approved, withdrawn
-    Column("approver", String(200)),
-    Column("closed_at", String(32)),
-    Index("requests_document", "document"),
-)
-
-steps = Table(
-    "steps",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("name", String(100), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("output", JSON),  # small outputs; large ones lie in the steps store
-    Column("stored", Boolean, nullable=False),
-    Column("created_at", String(32), nullable=False),
-    Index("steps_name", "name"),
-)
-
-edges = Table(
-    "edges",
-    metadata,
-    Column("child", String(64), primary_key=True),
-    Column("parent", String(64), primary_key=True),
-    Index("edges_parent", "parent"),
-)
-
-nodes = Table(
-    "nodes",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("label", Text, nullable=False),
-)
-
-facts = Table("facts", metadata, Column("name", String(200), primary_key=True), Column("value", JSON))
 
 
 def _first(connection: Connection) -> None:
     metadata.create_all(connection)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+def _second(connection: Connection) -> None:
+    """People, conversations, feedback, uploads, jobs."""
+    metadata.create_all(connection)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second)
 """Migration i brings schema version i to i + 1. Only ever appended to."""
 
 

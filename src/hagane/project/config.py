@@ -21,6 +21,8 @@ from hagane.prepare.quality import QualityConfig
 from hagane.rag.answer import AnswerConfig
 from hagane.rag.retrieve import RetrieveConfig
 
+from .config_server import AuditConfig, ClearanceText, EncryptionConfig, ModelConfig, ServerConfig
+
 FILE = "hagane.yaml"
 STATE = ".hagane"
 
@@ -32,15 +34,7 @@ def _label(text: str) -> str:
         raise ValueError(f"{cause}") from cause
 
 
-def _clearance(text: str) -> str:
-    try:
-        return str(Clearance.parse(text))
-    except LabelError as cause:
-        raise ValueError(f"{cause}") from cause
-
-
 LabelText = Annotated[str, AfterValidator(_label)]
-ClearanceText = Annotated[str, AfterValidator(_clearance)]
 Name = Annotated[str, Field(pattern=r"^[\w][\w .-]{0,79}$")]
 
 
@@ -128,6 +122,10 @@ class ProjectConfig(Config):
     embedder: EmbedderConfig = Field(default_factory=EmbedderConfig, description="the vectors")
     retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig, description="how passages are ranked")
     answer: AnswerConfig = Field(default_factory=AnswerConfig, description="how answers are made")
+    models: dict[str, ModelConfig] = Field(default_factory=dict, description="further models by name")
+    server: ServerConfig = Field(default_factory=ServerConfig, description="hagane serve")
+    encryption: EncryptionConfig = Field(default_factory=EncryptionConfig, description="encryption at rest")
+    audit: AuditConfig = Field(default_factory=AuditConfig, description="signed checkpoints")
 
     @model_validator(mode="after")
     def _consistent(self) -> ProjectConfig:

@@ -1,0 +1,324 @@
+"""The ledger's tables. Text that is content (paths, titles, questions, answers) has the type `Sealed`.
+
+SQL types that SQLite and Postgres both know. How the tables are opened, migrated and purged stands in db.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+
+class Seal(Protocol):
+    """What encrypts a column. Equal texts that are `searchable` become equal bytes, so that they can be looked up."""
+
+    def seal(self, text: str, *, searchable: bool) -> str: ...
+    def open(self, sealed: str) -> str: ...
+
+
+class Sealed(TypeDecorator[str]):
+    """Text that is encrypted where the project is: the engine's dialect carries the `Seal` as `hagane_seal`."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, *, searchable: bool = False) -> None:
+        super().__init__()
+        self.searchable = searchable
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        seal: Seal | None = getattr(dialect, "hagane_seal", None)
+        return value if seal is None or value is None else seal.seal(value, searchable=self.searchable)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        seal: Seal | None = getattr(dialect, "hagane_seal", None)
+        return value if seal is None or value is None else seal.open(value)
+
+
+class SealedJson(Sealed):
+    """A JSON value, sealed as its text."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return super().process_bind_param(json.dumps(value, ensure_ascii=False), dialect)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        opened = super().process_result_value(value, dialect)
+        return None if opened is None else json.loads(opened)
+
+
+metadata = MetaData()
+
+schema = Table("schema", metadata, Column("version", Integer, primary_key=True))
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("label", Text, nullable=False),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("source", String(200), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("source_label", Text, nullable=False),
+    Column("mark", Text),
+    Column("inherited", Text, nullable=False),  # what the container's labels add
+    Column("lowered_to", Text),
+    Column("lowered_for", String(64)),  # content sha256 that the lowering is for
+    Column("index_label", Text),  # what the index was last told
+    Column("media", String(200), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("duplicate_of", String(40)),
+    Column("parent", String(40)),
+    Column("pages", Integer, nullable=False),
+    Column("n_chars", BigInteger, nullable=False),
+    Column("n_chunks", Integer, nullable=False),
+    Column("quality", JSON, nullable=False),
+    Column("meta", JSON, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("added_at", String(32), nullable=False),
+    Column("changed_at", String(32), nullable=False),
+    Index("documents_place", "source", "path", unique=True),
+    Index("documents_sha256", "sha256"),
+    Index("documents_parent", "parent"),
+    Index("documents_twin", "duplicate_of"),
+    Index("documents_settled", "state", "index_label", "label", "id"),  # asked at every question: never the wide rows
+)
+
+files = Table(
+    "files",  # what sync saw last: one row per file of a source, also for containers and files set aside
+    metadata,
+    Column("source", String(200), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("document", String(40), nullable=False),  # id of the file as a document; its parts' ids are made from it
+    Column("stamp", String(120), nullable=False),  # size, times and inode: equal means unchanged
+    Column("sha256", String(64), nullable=False),
+    Column("mark", String(32), nullable=False),  # fingerprint of how it was prepared
+    Index("files_sha256", "sha256"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("document", String(40), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("current", Boolean, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("media", String(200), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Index("versions_document", "document", "seq"),
+    Index("versions_sha256", "sha256"),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("document", String(40)),  # one of document and source is set
+    Column("source", String(200)),
+    Column("sha256", String(64), nullable=False),
+    Column("before", Text, nullable=False),
+    Column("to", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requester", String(200), nullable=False),
+    Column("requested_at", String(32), nullable=False),
+    Column("state", String(20), nullable=False),  # open, approved, withdrawn
+    Column("approver", String(200)),
+    Column("closed_at", String(32)),
+    Index("requests_document", "document"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("output", JSON),  # small outputs; large ones lie in the steps store
+    Column("stored", Boolean, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Index("steps_name", "name"),
+)
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("child", String(64), primary_key=True),
+    Column("parent", String(64), primary_key=True),
+    Index("edges_parent", "parent"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("label", Text, nullable=False),
+)
+
+facts = Table("facts", metadata, Column("name", String(200), primary_key=True), Column("value", JSON))
+
+# people (schema 2)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(200), nullable=False, unique=True),  # folded: NFKC, lower case
+    Column("display", Text, nullable=False),
+    Column("role", String(20), nullable=False),
+    Column("clearance", Text, nullable=False),  # the user's own; groups add to it
+    Column("password", Text),  # argon2id; None: signs in elsewhere
+    Column("must_change", Boolean, nullable=False),
+    Column("totp", Sealed()),  # base32; None: no second factor
+    Column("totp_used", BigInteger, nullable=False),  # the last time step that was accepted: no code twice
+    Column("subject", Text, unique=True),  # OIDC: issuer, a blank, sub
+    Column("state", String(20), nullable=False),  # active, disabled
+    Column("failed", Integer, nullable=False),  # wrong passwords in a row
+    Column("locked_until", String(32)),
+    Column("created_at", String(32), nullable=False),
+    Column("changed_at", String(32), nullable=False),
+    Column("seen_at", String(32)),
+)
+
+user_groups = Table(
+    "user_groups",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("clearance", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("group", String(200), primary_key=True),
+    Column("user", String(40), primary_key=True),
+    Column("origin", String(20), nullable=False),  # hand, oidc: which sign-on may take it away again
+    Index("members_user", "user"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("user", String(40), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),  # sha256 of the secret: 256 random bits need no salt
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32)),
+    Column("revoked_at", String(32)),
+    Column("used_at", String(32)),
+    Index("tokens_user", "user"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String(64), primary_key=True),  # sha256 of the cookie
+    Column("user", String(40), nullable=False),
+    Column("csrf", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("seen_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Index("sessions_user", "user"),
+)
+
+links = Table(
+    "links",  # one-time: first set-up, invitation, reset of a password
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("user", String(40)),
+    Column("expires_at", String(32), nullable=False),
+)
+
+# what people said and asked for (schema 2)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("user", String(40), nullable=False),
+    Column("title", Sealed(), nullable=False),
+    Column("label", Text, nullable=False),  # join of its turns
+    Column("created_at", String(32), nullable=False),
+    Column("changed_at", String(32), nullable=False),
+    Index("conversations_user", "user", "changed_at"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("conversation", String(40), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("question", Sealed(), nullable=False),
+    Column("asked", Sealed(), nullable=False),  # as rewritten with the conversation
+    Column("answer", SealedJson(), nullable=False),  # as `ask --json` prints it
+    Column("latency_ms", Integer, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Index("turns_conversation", "conversation", "seq", unique=True),
+)
+
+feedback = Table(
+    "feedback",  # candidate examples for datasets
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("turn", String(40), nullable=False),
+    Column("user", String(40), nullable=False),
+    Column("kind", String(20), nullable=False),  # up, down, right_answer, wrong_source
+    Column("label", Text, nullable=False),
+    Column("body", SealedJson(), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Index("feedback_turn", "turn"),
+)
+
+uploads = Table(
+    "uploads",  # files that came through the page; their bytes are blobs
+    metadata,
+    Column("path", Sealed(searchable=True), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("user", String(40), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Index("uploads_sha256", "sha256"),
+)
+
+jobs = Table(
+    "jobs",  # work that the server does in the background; a killed server does it again
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(40), nullable=False),
+    Column("state", String(20), nullable=False),  # waiting, running, done, failed, cancelled
+    Column("user", String(200), nullable=False),  # the principal for whom it runs
+    Column("label", Text, nullable=False),
+    Column("args", SealedJson(), nullable=False),
+    Column("progress", SealedJson(), nullable=False),
+    Column("error", Sealed()),
+    Column("created_at", String(32), nullable=False),
+    Column("started_at", String(32)),
+    Column("ended_at", String(32)),
+    Index("jobs_state", "state", "created_at"),
+)

@@ -1,0 +1,59 @@
+"""Every route says who may use it; a route that does not say so keeps the server from starting.
+
+    @router.get("/api/audit")
+    async def audit(caller: Governing, site: Site) -> ...: ...
+
+`Asking`, `Annotating`, `Building`, `Governing`, `Administering` are the callers with that permission; `Anyone` (signed
+in or not) is for the sign-in page and the health probes only. The matrix test is generated from `needs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+
+from hagane.core.accounts import Caller, Permission
+from hagane.core.errors import HaganeError
+
+OPEN = "open"
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+def _gate(need: Permission | str) -> Callable[..., Any]:
+    async def gate(request: Request) -> Caller | None:
+        site = request.app.state.site
+        if need == OPEN:
+            return await site.doorkeeper.caller(request)
+        return await site.doorkeeper.admit(request, need)
+
+    gate.need = need  # type: ignore[attr-defined]
+    return gate
+
+
+def site_of(request: Request) -> Any:
+    """The running site: project, threads, doorkeeper, templates."""
+    return request.app.state.site
+
+
+Site = Annotated[Any, Depends(site_of)]
+Anyone = Annotated[Caller | None, Depends(_gate(OPEN))]
+Asking = Annotated[Caller, Depends(_gate("ask"))]
+Annotating = Annotated[Caller, Depends(_gate("annotate"))]
+Building = Annotated[Caller, Depends(_gate("build"))]
+Governing = Annotated[Caller, Depends(_gate("govern"))]
+Administering = Annotated[Caller, Depends(_gate("administer"))]
+
+
+def needs(app: FastAPI) -> Iterator[tuple[APIRoute, str]]:
+    """Every route of `app` with the permission it asks for, or "open".
+    Raises: HaganeError for a route that names none, or several."""
+    for route in app.routes:
+        if not isinstance(route, APIRoute):
+            continue
+        found = [d.call.need for d in route.dependant.dependencies if hasattr(d.call, "need")]
+        if len(found) != 1:
+            raise HaganeError(f"route {route.path} says {len(found)} times who may use it", hint="take one of server/access.py")
+        yield route, found[0]

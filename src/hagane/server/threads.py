@@ -1,0 +1,70 @@
+"""The one place where async meets threads: a pool of our own, one hop to the loop per piece.
+
+The framework's default pool has 40 threads, and each open stream holds one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+THREADS = 320
+
+
+class Threads:
+    """`run` one call; `stream` an iterator."""
+
+    def __init__(self, n: int = THREADS) -> None:
+        self._pool = ThreadPoolExecutor(n, thread_name_prefix="hagane")
+
+    async def run(self, function: Callable[..., T], *given: Any, **named: Any) -> T:
+        """`function(*given, **named)` in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(function, *given, **named))
+
+    async def stream(self, make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+        """The items of `make()`, drawn in one thread. When the reader goes away, the iterator is closed there as
+        soon as it yields again; what it raises is raised here."""
+        loop = asyncio.get_running_loop()
+        items: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        gone = threading.Event()
+
+        def say(kind: str, value: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(items.put_nowait, (kind, value))
+
+        def draw() -> None:
+            try:
+                drawn = make()
+                try:
+                    for item in drawn:
+                        if gone.is_set():
+                            return
+                        say("item", item)
+                finally:
+                    close = getattr(drawn, "close", None)
+                    if close is not None:
+                        close()
+                say("end", None)
+            except BaseException as error:
+                say("error", error)
+
+        self._pool.submit(draw)
+        try:
+            while True:
+                kind, value = await items.get()
+                if kind == "end":
+                    return
+                if kind == "error":
+                    raise value
+                yield value
+        finally:
+            gone.set()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
