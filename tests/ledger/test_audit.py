@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hagane.core.errors import AuditError
-from hagane.ledger.audit import ZERO, AuditLog, Head, digest, verify
+from hagane.ledger.audit import ZERO, AuditLog, Head, Report, digest, verify
 
 N = 12
 
@@ -164,10 +165,64 @@ def test_a_crash_before_the_head_is_written_is_mended_and_noted(written, tmp_pat
     (folder / "head.json").write_bytes(before)
     report = verify(folder)
     assert report.ok
-    assert "one record behind" in report.notes[0]
+    assert "1 behind" in report.notes[0]
     AuditLog(folder).record("sync", principal="owner")
     assert [json.loads(line)["act"] for line in _lines(folder)[-3:]] == ["ask", "audit.mended", "sync"]
     assert verify(folder).notes == ()
+
+
+def test_a_crash_behind_a_group_and_within_its_last_record_is_mended(written, tmp_path):
+    """Records of one group may stand behind the head; they fit the chain, so they count, and the piece goes."""
+    folder = _copy(written, tmp_path / "group")
+    before = (folder / "head.json").read_bytes()
+    for i in range(3):
+        AuditLog(folder).record("ask", principal="経理", n=i)
+    (folder / "head.json").write_bytes(before)
+    with open(folder / "log.jsonl", "ab") as log:
+        log.write(b'{"seq":16,"ti')
+    assert verify(folder).ok
+    AuditLog(folder).record("sync", principal="owner")
+    acts = [json.loads(line)["act"] for line in _lines(folder)]
+    assert acts[N:] == ["ask", "ask", "ask", "audit.mended", "sync"]
+    assert verify(folder).notes == ()
+
+
+def test_threads_are_written_in_groups_into_one_chain(tmp_path, monkeypatch):
+    """64 askers must not wait for 64 synced writes one after the other."""
+    folder = tmp_path / "audit"
+    log = AuditLog(folder)
+    groups: list[int] = []
+    log.anchor = lambda before, after: groups.append(after.count - before.count)
+    with ThreadPoolExecutor(64) as pool:
+        hashes = list(pool.map(lambda i: log.record("ask", principal=f"社員{i}", n=i), range(256)))
+    records = [json.loads(line) for line in _lines(folder)]
+    assert sorted(hashes) == sorted(record["hash"] for record in records)
+    assert sorted(record["n"] for record in records) == list(range(256))
+    assert sum(groups) == 256
+    assert len(groups) < 128
+    assert verify(folder) == Report(True, 256, records[-1]["hash"])
+
+
+def test_a_record_that_cannot_be_spelled_fails_alone(tmp_path):
+    log = AuditLog(tmp_path / "audit")
+    with pytest.raises(AuditError):
+        log.record("ask", principal="owner", n=float("nan"))
+    with pytest.raises(AuditError):
+        log.record("ask", principal="owner", chunks=["v:0" * 20] * 2000)
+    log.record("ask", principal="owner")
+    assert verify(tmp_path / "audit").count == 1
+
+
+def test_when_a_group_cannot_be_written_each_of_its_acts_fails(tmp_path):
+    log = AuditLog(tmp_path / "audit")
+
+    def full(before: Head, after: Head) -> None:
+        raise OSError(28, "No space left on device")
+
+    log.anchor = full
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(log.record, "ask", principal="owner") for _ in range(8)]
+    assert all(isinstance(one.exception(), AuditError) for one in waiting)
 
 
 def test_a_crash_within_a_record_is_mended_and_noted(written, tmp_path):
@@ -188,7 +243,7 @@ def test_a_crash_within_the_very_first_record_is_mended(tmp_path):
     assert [json.loads(line)["act"] for line in _lines(folder)] == ["init", "audit.mended", "sync"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "forged head", "no head", "behind two", "last record"])
+@pytest.mark.parametrize("damage", ["cut", "forged head", "no head", "doubled behind", "last record"])
 def test_nothing_is_recorded_on_top_of_a_tampered_end(written, tmp_path, damage):
     folder = _copy(written, tmp_path / "bad")
     lines = _lines(folder)
@@ -198,9 +253,10 @@ def test_nothing_is_recorded_on_top_of_a_tampered_end(written, tmp_path, damage)
         (folder / "head.json").write_bytes((folder / "head.json").read_bytes().replace(b'"count":12', b'"count":11'))
     elif damage == "no head":
         (folder / "head.json").unlink()
-    elif damage == "behind two":
-        data = b"".join(lines[:-2])
-        AuditLog(folder)._write_head(Head(N - 2, json.loads(lines[-3])["hash"], len(data)))
+    elif damage == "doubled behind":
+        data = b"".join(lines)
+        AuditLog(folder)._write_head(Head(N - 1, json.loads(lines[-2])["hash"], len(data) - len(lines[-1])))
+        (folder / "log.jsonl").write_bytes(data + lines[-1])
     else:
         lines[-1] = lines[-1].replace(b"ask", b"abk")
         (folder / "log.jsonl").write_bytes(b"".join(lines))
