@@ -5,9 +5,13 @@ HaganeError                     exit 1, HTTP 500
 ├── ConfigError                 hagane.yaml says something we do not understand
 │   └── LabelError              a label or clearance that is not one
 ├── NotFoundError               HTTP 404: no such document, principal, model
+├── SignInError                 HTTP 401: who you are could not be shown; never says why
+│   └── SecondFactorNeeded      the password was right; the code of the second factor is missing
 ├── RefusedError                HTTP 403: a label, a law or a safety limit says no
 ├── StateError                  HTTP 409: the project is not in a state that allows this
-│   └── IncompleteError         the index is not complete yet
+│   ├── IncompleteError         the index is not complete yet
+│   └── StoppedError            ended because someone asked for it; what was done is kept
+├── BusyError                   HTTP 503: too many ask at once; try again in a moment
 ├── StorageError                HTTP 507: disk full, unreadable or damaged state
 ├── AuditError                  the record could not be written, so the act did not happen
 ├── SourceError                 a file cannot be read; it is set aside with this reason
@@ -53,6 +57,14 @@ class NotFoundError(HaganeError):
     http_status, code = 404, "not_found"
 
 
+class SignInError(HaganeError):
+    http_status, code = 401, "sign_in"
+
+
+class SecondFactorNeeded(SignInError):
+    code = "second_factor"
+
+
 class RefusedError(HaganeError):
     http_status, code = 403, "refused"
 
@@ -63,6 +75,14 @@ class StateError(HaganeError):
 
 class IncompleteError(StateError):
     code, retryable = "incomplete", True
+
+
+class StoppedError(StateError):
+    code, retryable = "stopped", True
+
+
+class BusyError(HaganeError):
+    http_status, code, retryable = 503, "busy", True
 
 
 class StorageError(HaganeError):

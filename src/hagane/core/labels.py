@@ -124,6 +124,19 @@ class Clearance:
         tail = ALL if self.all_compartments else "+".join(sorted(self.compartments))
         return self.level.word + (":" + tail if tail else "")
 
+    def within(self, other: Clearance) -> bool:
+        """True when `other` sees everything that this one sees."""
+        inside = other.all_compartments or (not self.all_compartments and self.compartments <= other.compartments)
+        return self.level <= other.level and inside
+
+
+def join_clearances(first: Clearance, *others: Clearance) -> Clearance:
+    """The least clearance that sees all that each of them sees (and more: a level of one in a compartment of another)."""
+    every = (first, *others)
+    if any(one.all_compartments for one in every):
+        return Clearance(max(one.level for one in every), frozenset(), True)
+    return Clearance(max(one.level for one in every), frozenset().union(*(one.compartments for one in every)))
+
 
 Ceiling = Clearance  # what may flow to a destination; same shape, other end of the arrow
 EVERYTHING = Clearance(Level.RESTRICTED, frozenset(), True)
