@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import tiny_gguf
 import tiny_onnx
+from loopback_openai import Endpoint
 
 from hagane.contracts.chat_model import ChatModelContract
 from hagane.contracts.embedder import EmbedderContract
@@ -18,16 +19,20 @@ from hagane.models import CHAT_MODELS, EMBEDDERS
 from hagane.models.fake import HashEmbedder
 
 CONTRACT = {
-    "hagane.models:CHAT_MODELS": ("fake", "llama-cpp"),
+    "hagane.models:CHAT_MODELS": ("fake", "llama-cpp", "openai"),
     "hagane.models:EMBEDDERS": ("e5-small", "fake", "hf", "openai"),
 }
 
 
-@pytest.fixture(scope="module", params=["fake", "llama-cpp"])
+@pytest.fixture(scope="module", params=["fake", "llama-cpp", "openai"])
 def chat_model(request, tmp_path_factory):
     make = load(CHAT_MODELS, request.param, what="chat_model")
     if request.param == "fake":
         yield make("年次有給休暇は一年につき20日です。")
+        return
+    if request.param == "openai":
+        with Endpoint() as endpoint:
+            yield make(address=endpoint.address, model="模型")
         return
     file = tiny_gguf.write(tmp_path_factory.mktemp("model") / "tiny.gguf")
     with make(file, spawn=Worker, threads=1, context=512) as model:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .labels import Clearance, Label
 
@@ -167,12 +167,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a message. `kind` text carries `text`; later kinds carry `data` and `media`."""
+    """One part of a message. `kind` text carries `text`; image, audio and video carry `data` and `media`; a
+    tool_call carries `id`, `name` and the arguments as JSON in `text`; a tool_result `id` and the result in `text`."""
 
     kind: Literal["text", "image", "audio", "video", "tool_call", "tool_result"]
     text: str = ""
     data: bytes = b""
     media: str = ""
+    id: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +193,45 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call. `parameters`: JSON Schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model wants. In a stream, a piece of one: pieces with the same `n` belong together, their
+    `arguments` (JSON) one behind the other; `id` and `name` stand in the first."""
+
+    n: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A call of a model. `label` is required: the join of everything in `messages`."""
+    """A call of a model. `label` is required: the join of everything in `messages`. What a model cannot do
+    (tools, a schema, pictures) it refuses with UsageError. None: the model's own default."""
 
     messages: tuple[Message, ...]
     label: Label
-    max_tokens: int = 512
-    temperature: float = 0.0
-    seed: int = 0
+    max_tokens: int = 512  # 0: as many as there is room for
+    temperature: float | None = 0.0
+    seed: int | None = 0
     stop: tuple[str, ...] = ()
     grammar: str | None = None  # GBNF, engines that have it
     raw: bool = False  # base models: send the text of the last message without a chat template
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"  # auto, none, required, or the name of one of `tools`
+    parallel_calls: bool | None = None  # several calls in one answer
+    schema: Mapping[str, Any] | None = None  # JSON Schema that the answer must fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +240,8 @@ class Delta:
 
     text: str = ""
     usage: Usage | None = None
-    finish: Literal["stop", "length", "cancelled"] | None = None
+    finish: Literal["stop", "length", "tool_calls", "cancelled"] | None = None
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,5 +11,6 @@ EMBEDDERS = {
 
 CHAT_MODELS = {
     "llama-cpp": "hagane.models.llama_cpp:LlamaCpp",
+    "openai": "hagane.models.openai_chat:OpenAIChat",
     "fake": "hagane.models.fake:FakeChat",
 }

@@ -28,7 +28,7 @@ class FakeChat:
         text = self._says if isinstance(self._says, str) else self._says(request)
         ends = [at for stop in request.stop if stop and (at := text.find(stop)) >= 0]
         text = text[: min(ends, default=len(text))]
-        tokens = text[: request.max_tokens]  # one character is one token here
+        tokens = text[: request.max_tokens or None]  # one character is one token here
         for at in range(0, len(tokens), 2):
             yield Delta(tokens[at : at + 2])
         n_input = sum(len(message.text) for message in request.messages)

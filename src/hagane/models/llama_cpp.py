@@ -93,6 +93,8 @@ class LlamaCpp:
     def chat(self, request: ChatRequest) -> Iterator[Delta]:
         if any(part.kind != "text" for message in request.messages for part in message.parts):
             raise UsageError(f"{self.name} reads text only")
+        if request.tools:
+            raise UsageError(f"{self.name} takes no tools", hint="leave `tools` out, or take a model behind a server that has them")
         if not request.messages:
             raise UsageError("a request needs a message")
         items = self._process.call(
@@ -104,6 +106,10 @@ class LlamaCpp:
                 "stop": list(request.stop),
                 "grammar": request.grammar,
                 "raw": request.raw,
+                "top_p": request.top_p,
+                "presence_penalty": request.presence_penalty,
+                "frequency_penalty": request.frequency_penalty,
+                "schema": dict(request.schema) if request.schema is not None else None,
             }
         )
         try:

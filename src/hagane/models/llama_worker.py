@@ -71,18 +71,20 @@ class Engine:
             thread.join()
 
     def _body(self, request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        n_tokens = request["max_tokens"] or -1  # -1: until the context is full
         body: dict[str, Any] = {
-            "n_predict": request["max_tokens"],
-            "max_tokens": request["max_tokens"],
-            "temperature": request["temperature"],
-            "seed": request["seed"],
+            "n_predict": n_tokens,
+            "max_tokens": n_tokens,
             "stop": request["stop"],
             "stream": True,
             "stream_options": {"include_usage": True},
             "cache_prompt": False,
         }
-        if request.get("grammar"):
-            body["grammar"] = request["grammar"]
+        for name in ("temperature", "seed", "top_p", "presence_penalty", "frequency_penalty", "grammar"):
+            if request.get(name) is not None:
+                body[name] = request[name]
+        if request.get("schema") is not None:
+            body["json_schema"] = request["schema"]
         messages = [(role, self._marks.parted(text)) for role, text in request["messages"]]
         if request["raw"] or not self._has_template:
             body["prompt"] = messages[-1][1] if request["raw"] else "\n\n".join(text for _, text in messages)

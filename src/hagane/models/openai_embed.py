@@ -6,7 +6,6 @@ Only on this machine: every passage goes there, whatever its label, until destin
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,9 @@ import numpy as np
 import urllib3
 
 from ..core.config import secret
-from ..core.errors import ConfigError, ModelError, RefusedError
+from ..core.errors import ModelError
 from ..core.seams import Floats, Kind
+from .this_machine import check_address
 
 _RETRIED = (429, 500, 502, 503, 504)
 _MAX_BYTES = 256 << 20  # of one answer
@@ -45,13 +45,7 @@ class OpenAIEmbedder:
         timeout_s: float = 60.0,
         retries: int = 4,
     ) -> None:
-        if urlsplit(address).scheme not in ("http", "https"):
-            raise ConfigError(f"embedder.options.address {address!r} is no http address")
-        if not _on_this_machine(urlsplit(address).hostname or ""):
-            raise RefusedError(
-                f"embedder.options.address {address!r} is not on this machine; it would get passages of every label",
-                hint="use 127.0.0.1, ::1 or localhost; a later version compares labels with destinations",
-            )
+        check_address(address, key="embedder.options.address", gets="passages")
         self.name = "openai"
         self._url = address.rstrip("/") + "/embeddings"
         self._model = model
@@ -102,15 +96,6 @@ class OpenAIEmbedder:
         if answer.status != 200:
             raise ModelError(f"the embedder at {host} answers {answer.status}", hint="check address, model and key")
         return _rows(data, len(texts), str(host))
-
-
-def _on_this_machine(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _rows(data: bytes, count: int, host: str) -> Floats:
