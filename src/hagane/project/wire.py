@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from hagane.core.registry import load as load_backend
 from hagane.core.types import Principal
 from hagane.index import STORES
 from hagane.index.words import ANALYZERS
-from hagane.models import EMBEDDERS
+from hagane.models import CHAT_MODELS, EMBEDDERS
 
 from .config import FILE, STATE, ProjectConfig, load
 
@@ -33,6 +34,8 @@ class Project:
         self.folder = folder
         self.config = config
         self.state = folder / STATE
+        self._models: dict[str, tuple[Any, Any]] = {}  # name -> (what hagane.yaml says of it, the model)
+        self._models_lock = threading.Lock()
 
     @classmethod
     def open(cls, folder: Path) -> Project:
@@ -118,15 +121,34 @@ class Project:
         model = self.chat_model if config.answerer == "generate" else None
         return Answers(self.analyzer, config=config, embedder=self.embedder, model=model)
 
-    @cached_property
+    @property
     def chat_model(self) -> Any:
-        """The language model of `answer.model`, in a process of its own."""
+        """The language model of `answer.model`."""
+        return self.model(self.config.answer.model)
+
+    def model(self, name: str) -> Any:
+        """The chat model `name`, made when first asked for: one of hagane.yaml's `models`, or a GGUF model in a process
+        of its own. Raises: NotFoundError, MissingExtraError, ConfigError, RefusedError."""
+        wanted = self.config.models.get(name)
+        known = self._models.get(name)
+        if known is None or known[0] != wanted:
+            with self._models_lock:
+                known = self._models.get(name)
+                if known is None or known[0] != wanted:
+                    self._models[name] = known = (wanted, self._made(name))
+        return known[1]
+
+    def _made(self, name: str) -> Any:
+        wanted = self.config.models.get(name)
+        if wanted is not None:
+            make = load_backend(CHAT_MODELS, wanted.wire, what="chat_model")
+            return make(address=wanted.address, model=wanted.model, key=wanted.key or "", name=name)
         from hagane.jobs.local import Worker
         from hagane.models.catalog import find
         from hagane.models.llama_cpp import LlamaCpp
 
         config = self.config.answer
-        return LlamaCpp(find(config.model), spawn=Worker, name=config.model, threads=config.threads, context=config.context)
+        return LlamaCpp(find(name), spawn=Worker, name=name, threads=config.threads, context=config.context)
 
     def share_complete(self) -> dict[str, float]:
         """How much of what is known is searchable: {"words": 0..1, "vectors": 0..1}."""
@@ -151,10 +173,10 @@ class Project:
 
     def close(self) -> None:
         """Let go of databases and engines."""
-        for name in ("ledger", "chat_model"):
-            made = self.__dict__.get(name)
-            if made is not None:
-                made.close()
+        made = [model for _, model in self._models.values()]
+        for part in (*made, self.__dict__.get("ledger")):
+            if part is not None:
+                part.close()
 
     def __enter__(self) -> Project:
         return self
