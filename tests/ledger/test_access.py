@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -57,8 +58,8 @@ def test_reading_needs_the_label_to_flow_to_the_clearance():
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from hagane.ledger.lock import only_writer
-with only_writer(Path(sys.argv[1])):
+from hagane.ledger.lock import Writer
+with Writer(Path(sys.argv[1])).alone():
     print("held", flush=True)
     time.sleep(600)
 """
@@ -74,7 +75,8 @@ def test_a_second_writer_is_told_who_writes_and_a_killed_one_is_forgotten(ledger
         holder.kill()
         holder.wait()
     with ledger.only_writer():
-        assert (ledger.state / "lock").read_text() == str(os.getpid())
+        held = json.loads((ledger.state / "lock").read_text())
+        assert (held["pid"], held["command"], held["socket"]) == (os.getpid(), "sync", None)
 
 
 def test_the_lock_holds_between_threads_of_one_process_too(ledger):

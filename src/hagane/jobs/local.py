@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..core.errors import HaganeError
 from .process import Failure, Outcome, Worker
 
 Request = dict[str, Any]
+LOOK_S = 0.25  # how often `map` asks whether to stop
 
 
 class WorkerPool:
@@ -46,10 +47,12 @@ class WorkerPool:
         self._tasks: queue.SimpleQueue[tuple[_Round, Request] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def map(self, requests: Iterable[Request], *, ahead: int | None = None) -> Iterator[tuple[Request, Outcome]]:
+    def map(
+        self, requests: Iterable[Request], *, ahead: int | None = None, stop: Callable[[], bool] | None = None
+    ) -> Iterator[tuple[Request, Outcome]]:
         """Each request with its outcome, as they are completed. `requests` is read in the caller's thread,
         at most `ahead` (default 2 per worker) beyond what was taken. A request's own "time_s" overrules
-        the pool's. Raises: what keeps the workers from starting."""
+        the pool's. Ends early, whatever is under way, once `stop()` is true. Raises: what keeps the workers from starting."""
         if not self._threads:
             self._threads = [
                 threading.Thread(target=self._work, args=(worker,), daemon=True) for worker in self._workers
@@ -71,7 +74,10 @@ class WorkerPool:
                         n_out += 1
                 if not n_out:
                     break
-                request, outcome = this.done.get()
+                found = this.next(stop)
+                if found is None:
+                    return
+                request, outcome = found
                 n_out -= 1
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -117,6 +123,17 @@ class _Round:
     def __init__(self) -> None:
         self.done: queue.SimpleQueue[tuple[Request, Outcome | BaseException]] = queue.SimpleQueue()
         self.over = False
+
+    def next(self, stop: Callable[[], bool] | None) -> tuple[Request, Outcome | BaseException] | None:
+        """The next one that is done; None once `stop()` is true."""
+        if stop is None:
+            return self.done.get()
+        while not stop():
+            try:
+                return self.done.get(timeout=LOOK_S)
+            except queue.Empty:
+                continue
+        return None
 
 
 __all__ = ["Failure", "Outcome", "Worker", "WorkerPool"]

@@ -20,9 +20,11 @@ from .blobs import FileBlobs, KeyedStore
 from .documents import Documents
 from .files import Files
 from .lineage import Lineage
-from .lock import only_writer
+from .lock import Writer
 from .marks import Marks
+from .queue import Queue
 from .steps import Steps
+from .uploads import Uploads
 
 
 class Ledger:
@@ -31,6 +33,7 @@ class Ledger:
     def __init__(self, state: Path, database: db.Database) -> None:
         self.state = state
         self._db = database
+        self.writer = Writer(state / "lock")
         self.audit = AuditLog(state / "audit")
         self.blobs = FileBlobs(state / "blobs")
         self.parsed = KeyedStore(state / "parsed")
@@ -39,7 +42,9 @@ class Ledger:
         self.marks = Marks(database, self.audit)
         self.steps = Steps(database, outputs)
         self.files = Files(database)
+        self.queue = Queue(database)
         self.lineage = Lineage(database)
+        self.uploads = Uploads(database, self.blobs, self.audit, state / "incoming")
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
@@ -50,9 +55,9 @@ class Ledger:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(state, db.Database.open(state / "ledger.db"))
 
-    def only_writer(self) -> AbstractContextManager[None]:
-        """The project-wide writer lock. Raises: StateError "another sync is running (pid ...)"."""
-        return only_writer(self.state / "lock")
+    def only_writer(self, command: str = "sync") -> AbstractContextManager[None]:
+        """The project-wide writer lock, held by `command`. Raises: Busy "another sync is running (pid ...)"."""
+        return self.writer.alone(command)
 
     def purge(self) -> None:
         """Leave no byte of deleted rows in the ledger's files. Once after deletions, not per document.

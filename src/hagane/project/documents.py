@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hagane.core.errors import ConfigError, NotFoundError, RefusedError, Storage
 from hagane.core.labels import EVERYTHING, Label
 from hagane.core.types import Document, Principal
 from hagane.ledger.access import can_read
+from hagane.ledger.marks import LabelChange
 from hagane.ledger.records import Record
 from hagane.rag.changes import Source
 from hagane.rag.ingest import Emit, Ingest, Settings
@@ -24,6 +25,7 @@ from hagane.rag.prepare_file import fingerprint
 from hagane.rag.report import Report
 
 from .config import FILE, SourceConfig
+from .uploads import upload_source
 from .wire import Project, cores
 
 LONGEST_NAME = 76  # characters of a folder's name in its source's name; -2, -3 fit behind it
@@ -134,8 +136,8 @@ def _write_yaml(tree: Any, file: Path) -> None:
 
 
 def sources_of(project: Project) -> list[Source]:
-    """The sources of hagane.yaml, resolved."""
-    return [_source(project, source) for source in project.config.sources]
+    """The sources of hagane.yaml, resolved, and the uploads."""
+    return [*(_source(project, source) for source in project.config.sources), *upload_source(project)]
 
 
 def _source(project: Project, source: SourceConfig) -> Source:
@@ -176,18 +178,22 @@ def settings_of(project: Project) -> Settings:
     )
 
 
-def sync(project: Project, *, by: Principal, yes: bool = False, words_only: bool = False, emit: Emit) -> Report:
+def sync(
+    project: Project, *, by: Principal, yes: bool = False, words_only: bool = False, emit: Emit,
+    stop: Callable[[], bool] = lambda: False,
+) -> Report:  # fmt: skip
     """Bring search up to date with the sources: words first, then vectors unless `words_only`.
 
     Interrupted at any moment, the next sync goes on. `by` is told neither the paths nor the number of documents
-    above the clearance. Raises: StateError (another sync runs), StorageError, AuditError.
+    above the clearance. Once `stop()` is true it ends at the next file or batch of vectors.
+    Raises: StateError (another sync runs), StoppedError, StorageError, AuditError.
     """
     sees_all = by.clearance == EVERYTHING
     tell = emit if sees_all else _stages(emit)
     with project.ledger.only_writer():
         _sweep_temporary(project)
         hidden = [] if sees_all else _hidden(project, by)
-        ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=tell)
+        ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=tell, stop=stop)
         ingest.report.without_vectors = project.without_vectors
         report = ingest.run(sources_of(project), by=by, yes=yes)
         if not words_only and (not report.complete or project.embedder_changed()):
@@ -297,14 +303,32 @@ def show(project: Project, doc: str, *, by: Principal, version: str | None = Non
     return Shown(record, chosen, document_from(entry["document"]), dropped, documents.versions(record.id, clearance=by.clearance))
 
 
+def report_shown(report: Report) -> dict[str, Any]:
+    """What a sync did, as `sync --json` prints it."""
+    return {
+        "added": report.added,
+        "changed": report.changed,
+        "renamed": [{"from": old, "to": new} for old, new in report.renamed],
+        "removed": report.removed,
+        "unchanged": report.unchanged,
+        "aside": report.aside,
+        "refused": report.refused,
+        "label_requests": report.requests,
+        "duplicates": report.duplicates,
+        "relabelled": report.relabelled,
+        "labels_kept": report.kept,
+        "chunks": report.chunks,
+        "vectors": report.vectors,
+        "complete": report.complete,
+    }
+
+
 def relabel(project: Project, doc: str, label: str, *, by: Principal, reason: str) -> dict[str, Any]:
     """Give a document a label. Raising applies at once; lowering waits for `approve` by someone else."""
     project.require_synced()
     to = project.label(label)
-    with project.ledger.only_writer():
-        record = project.ledger.documents.find(doc, clearance=by.clearance)
-        change = project.ledger.marks.label(record.id, to, by=by, reason=reason)
-        settle(project)
+    record = project.ledger.documents.find(doc, clearance=by.clearance)
+    change = _changed(project, lambda: project.ledger.marks.label(record.id, to, by=by, reason=reason), by=by)
     request = change.request.id if change.request else None
     return {"document": record.id, "path": record.path, "before": str(change.before), "after": str(change.after),
             "to": str(to), "request": request}  # fmt: skip
@@ -313,11 +337,33 @@ def relabel(project: Project, doc: str, label: str, *, by: Principal, reason: st
 def approve(project: Project, request: str, *, by: Principal) -> dict[str, Any]:
     """Approve a lowering that another principal asked for."""
     project.require_synced()
-    with project.ledger.only_writer():
-        change = project.ledger.marks.approve(request, by=by)
-        settle(project)
+    change = _changed(project, lambda: project.ledger.marks.approve(request, by=by), by=by)
     seen = project.ledger.documents.get(list(change.documents), clearance=by.clearance)
     return {"request": request, "before": str(change.before), "after": str(change.after), "documents": sorted(seen)}
+
+
+def _changed(project: Project, change: Callable[[], LabelChange], *, by: Principal) -> LabelChange:
+    """Change labels and tell the index. Where a sync runs meanwhile the change counts at once all the same (the
+    ledger has the last word on every search); the index learns it when that sync has ended.
+    Raises: Busy, before anything changed, where nobody would tell the index."""
+    ledger = project.ledger
+    with ledger.writer.if_free("label") as free:
+        if free:
+            done = change()
+            settle(project)
+            return done
+    if not ledger.writer.is_kept and ledger.writer.waits is None:
+        with ledger.only_writer("label"):  # raises
+            done = change()
+            settle(project)
+            return done
+    done = change()
+    if ledger.writer.is_kept:  # a server: its worker settles behind the sync that runs
+        ledger.queue.add("settle", {}, user=by.name, label=Label.parse("restricted"))
+        return done
+    with ledger.only_writer("label"):
+        settle(project)
+    return done
 
 
 def requests(project: Project, *, by: Principal) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hagane.core.codec import block_from
-from hagane.core.errors import StorageError
+from hagane.core.errors import StoppedError, StorageError
 from hagane.core.labels import Label
 from hagane.core.text import folded_path
 from hagane.core.types import Chunk, Principal
@@ -61,18 +61,22 @@ class Settings:
 class Ingest:
     """One sync at a time. `index` is a store with the extra methods of `index.lance.LanceIndex`."""
 
-    def __init__(self, ledger: Ledger, index: Any, *, settings: Settings, emit: Emit) -> None:
+    def __init__(
+        self, ledger: Ledger, index: Any, *, settings: Settings, emit: Emit, stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self.ledger = ledger
         self.index = index
         self.settings = settings
         self.emit = emit
+        self.stop = stop  # asked between files and between batches of vectors
         self.report = Report()
         self.labels: dict[str, Label] = {}  # what counts for each source
         self._floors: dict[str, dict[str, str]] = {}  # source -> path -> label that a new document keeps
 
     def run(self, sources: Sequence[Source], *, by: Principal, yes: bool) -> Report:
         """Bring words up to date with `sources`. Vectors come with `embed`.
-        Raises: StateError when another sync runs; StorageError (disk full), after which the next run goes on."""
+        Raises: StateError when another sync runs; StorageError (disk full) and StoppedError, after which the next
+        run goes on."""
         self.emit({"event": "scan"})
         lost = self.index.count()[0] != self.ledger.documents.every_n_chunks()  # someone deleted .hagane/index
         interrupted = lost or bool(self.ledger.fact("syncing"))
@@ -88,6 +92,7 @@ class Ingest:
         if changes.anything or interrupted or self._has_stranded_copies():
             self._floors = self._keep_labels(changes, labels, by=by)
             self.ledger.remember(syncing=True, floors=self._floors, purging=changes.takes_away or self._purging())
+            self._add_floors(sources)
             self._remove(changes)
             self._rename(changes)
             self._prepare(changes, labels)
@@ -102,9 +107,13 @@ class Ingest:
         return self.report
 
     def embed(self, embedder: Any) -> None:
-        """Give every chunk its vector. Stops anywhere; the next run goes on."""
+        """Give every chunk its vector. Stops anywhere; the next run goes on. Raises: StoppedError."""
+        if self.stop():
+            raise _stopped()
         for done, waiting in embed_pending(self.index, embedder):
             self.emit({"event": "vectors", "done": done, "total": done + waiting})
+            if waiting and self.stop():
+                raise _stopped()
         self.report.chunks, self.report.vectors = self.index.count()
 
     # --- labels
@@ -139,6 +148,13 @@ class Ingest:
             for path, label in kept.items():
                 mine[path] = str(Label.parse(label).join(Label.parse(mine.get(path, label))))
         return floors
+
+    def _add_floors(self, sources: Sequence[Source]) -> None:
+        """The labels that the files themselves bring (uploads)."""
+        for source in sources:
+            mine = self._floors.setdefault(source.name, {})
+            for path, label in source.floors.items():
+                mine[path] = str(Label.parse(label).join(*([Label.parse(mine[path])] if path in mine else [])))
 
     # --- leaving
 
@@ -199,7 +215,11 @@ class Ingest:
         """Parse what is new or changed, in worker processes; commit in groups."""
         waiting = [*changes.added, *changes.changed]
         total = len(waiting)
-        requests = [{"file": f.file, "path": f.path, "document": f.document, "source": f.source, "stamp": f.stamp} for f in waiting]
+        # `blob`: an upload. Its bytes are read from the blob store (which decrypts), not from `file`.
+        requests = [
+            {"file": f.file, "path": f.path, "document": f.document, "source": f.source, "stamp": f.stamp, "blob": f.blob}
+            for f in waiting
+        ]
         group = _Group(self, labels, {f.document for f in changes.changed})
         needs_ocr: list[dict[str, Any]] = []
         done = 0
@@ -218,6 +238,9 @@ class Ingest:
         except KeyboardInterrupt:  # what is done is kept
             group.commit()
             raise
+        if self.stop():
+            group.commit()
+            raise _stopped()
         group.put_asides(changes.asides)
         group.commit()
 
@@ -235,7 +258,7 @@ class Ingest:
             threads=s.workers if ocr else 1,
         )
         with pool:
-            for request, outcome in pool.map(requests):
+            for request, outcome in pool.map(requests, stop=self.stop):
                 if isinstance(outcome, Failure):
                     if outcome.detail.startswith("StorageError"):
                         raise StorageError("a file could not be written", hint="free some space and run hagane sync again; nothing was lost")
@@ -329,6 +352,10 @@ class Ingest:
             self.index.delete(wrong, purge=False)
         self._index([d for d in wanted if d not in have or d in wrong])
         self.ledger.documents.sweep()
+
+
+def _stopped() -> StoppedError:
+    return StoppedError("the sync was stopped; what was done is kept", hint="hagane sync goes on")
 
 
 class _Group:
