@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from json import dumps
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,21 +62,55 @@ def label(
 @audit.command()
 def verify(
     expect: Annotated[str | None, typer.Option("--expect", metavar="HEAD", help="A head kept elsewhere.")] = None,
+    checkpoints: Annotated[Path | None, typer.Option("--checkpoints", metavar="FILE", help="A copy of the signed checkpoints kept elsewhere.")] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="The public key kept elsewhere (default: the project's own).")] = None,
     project: ProjectDir = HERE,
     as_: As = None,
     json: Json = False,
 ) -> None:
-    """Check that no record was changed, dropped, swapped or cut. Exit 1 when one was."""
+    """Check that no record was changed, dropped, swapped or cut, and that all signed checkpoints fit. Exit 1 otherwise."""
     from hagane.project.audit import verify as check
 
     with open_project(project) as opened:
         opened.principal(as_)
-        report = check(opened, expect=expect)
+        report = check(opened, expect=expect, checkpoints=checkpoints, key=key)
     if json:
         print_json(report)
     else:
+        signed = report["checkpoints"]
         print(f"{'good' if report['ok'] else 'NOT GOOD'}: {report['count']:,} records, head {report['head']}")
+        print(f"{signed['count']:,} signed checkpoints, the last at record {signed['last']:,}")
         for line in (*report["problems"], *report["notes"]):
             say(f"  {line}")
     if not report["ok"]:
         raise typer.Exit(1)
+
+
+@audit.command()
+def checkpoint(project: ProjectDir = HERE, as_: As = None, json: Json = False) -> None:
+    """Sign the head of the log now; says the public key. Keep both elsewhere."""
+    from hagane.project.audit import checkpoint as sign
+
+    with open_project(project) as opened:
+        opened.principal(as_)
+        made = sign(opened)
+    if json:
+        print_json(made)
+        return
+    print(f"record {made['count']:,}, head {made['hash']}")
+    print(f"public key {made['public_key']}")
+    say("keep the key, and a copy of .hagane/audit/checkpoints.jsonl, where nobody who can write here can write")
+
+
+@audit.command()
+def export(
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only records from this ISO time on, for example 2026-11-01.")] = None,
+    project: ProjectDir = HERE,
+    as_: As = None,
+) -> None:
+    """The whole log as OCSF events, one JSON object per line, for a SIEM. Ids and hashes, no content."""
+    from hagane.project.audit import export as events
+
+    with open_project(project) as opened:
+        for event in events(opened, by=opened.principal(as_), since=since):
+            print(dumps(event, ensure_ascii=False, separators=(",", ":")))

@@ -22,15 +22,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.errors import AuditError, StorageError
 from .blobs import sync_folder, write_whole
 from .records import now
 
+T = TypeVar("T")
 ZERO = "0" * 64
 _CONTENT = frozenset({"text", "content", "question", "answer", "quote", "prompt", "query", "title", "path", "password"})
 _LONGEST = 300  # characters of a field: ids, labels and hashes are short; content is long
+_PIECE = 65_536  # bytes that `newest` reads at once
 _LONGEST_LINE = 60_000  # bytes; `_last_is` reads the last 64 KiB
 GROUP = 256  # records written together at most; so many may stand behind the head after a crash
 _OWN = ("seq", "time", "act", "principal", "prev", "hash")
@@ -133,6 +135,12 @@ class AuditLog:
         """The recorded end of the log. Raises: AuditError when head.json is missing or damaged."""
         return self._read_head()
 
+    def anchor_now(self, write: Callable[[Head], T]) -> T:
+        """`write(head)` while nothing is appended, the log mended first. Raises: AuditError, OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._turn, self._alone():
+            return write(self._mend(self._read_head()))
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -220,9 +228,12 @@ class AuditLog:
         write_whole(self._head, _head_bytes(head))
 
 
-def verify(folder: Path, *, expect: str | None = None) -> Report:
+def verify(
+    folder: Path, *, expect: str | None = None, anchors: Callable[[Sequence[str]], Sequence[str]] | None = None
+) -> Report:
     """Check every record of the log in `folder` against the chain, the head file and `expect`, a head
-    (64 hex digits) that was kept elsewhere: it must occur in the chain. Changes nothing."""
+    (64 hex digits) that was kept elsewhere: it must occur in the chain. `anchors` is given the chain's hashes and
+    says what does not fit (checkpoint.against). Changes nothing."""
     problems: list[str] = []
     notes: list[str] = []
     data, head_data = _read_both(folder)
@@ -243,9 +254,40 @@ def verify(folder: Path, *, expect: str | None = None) -> Report:
             notes.append(f"the head is {count - head.count} behind: interrupted write, mended by the next record")
         if not problems and rest:
             notes.append("an unfinished record at the end: interrupted write, removed by the next record")
+    if anchors is not None:
+        problems += anchors(chain)
     if expect is not None and expect.lower() not in (chain or [ZERO]):
         problems.append("the expected head is not in the log: records were cut or rewritten")
     return Report(not problems, count, chain[-1] if chain else ZERO, tuple(problems), tuple(notes))
+
+
+def records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of the log, the oldest first. They are not verified here."""
+    log = folder / "log.jsonl"
+    if log.exists():
+        with open(log, "rb") as data:
+            yield from (record for line in data if (record := _parse_record(line.rstrip(b"\n"))) is not None)
+
+
+def newest(folder: Path, *, before: int | None = None) -> Iterator[dict[str, Any]]:
+    """The records of the log, the newest first, from the one before number `before`; read from the end in pieces, so
+    that a page of them costs the same however long the log is. They are not verified here."""
+    log = folder / "log.jsonl"
+    if not log.exists():
+        return
+    with open(log, "rb") as data:
+        at = data.seek(0, os.SEEK_END)
+        rest = b""
+        while at > 0:
+            size = min(_PIECE, at)
+            at -= size
+            data.seek(at)
+            first, *lines = (data.read(size) + rest).split(b"\n")
+            rest = first
+            for line in reversed(lines if at else [first, *lines]):
+                record = _parse_record(line) if line else None
+                if record is not None and (before is None or record["seq"] < before):
+                    yield record
 
 
 def _read_both(folder: Path) -> tuple[bytes, bytes | None]:

@@ -2,14 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from hagane.core.errors import AuditError
+from hagane.core.types import Principal
+from hagane.ledger import checkpoint as points
+from hagane.ledger.audit import newest, records
 from hagane.ledger.audit import verify as check
+from hagane.ledger.ocsf import event
 
 from .wire import Project
 
 
-def verify(project: Project, *, expect: str | None = None) -> dict[str, Any]:
-    """{"ok", "count", "head", "problems", "notes"} of the project's log; `expect` is a head kept elsewhere."""
-    return asdict(check(project.state / "audit", expect=expect))
+def verify(
+    project: Project, *, expect: str | None = None, checkpoints: Path | None = None, key: str | None = None
+) -> dict[str, Any]:
+    """{"ok", "count", "head", "problems", "notes", "checkpoints": {"count", "last", "key"}} of the project's log.
+
+    `expect` is a head kept elsewhere, `checkpoints` a copy of the checkpoints kept elsewhere, `key` the public key
+    (base64) kept elsewhere: without one, the project's own is believed. Raises: AuditError, UsageError.
+    """
+    folder = project.state / "audit"
+    public = points.public_key(key) if key else project.signing_key().public_key()
+    good, problems = points.read(folder / points.FILE, public)
+    if checkpoints is not None:
+        if not checkpoints.exists():
+            raise AuditError(f"{checkpoints} does not exist", hint="name the copy that audit.checkpoint wrote")
+        other, wrong = points.read(checkpoints, public)
+        good, problems = good + other, problems + wrong
+    report = check(folder, expect=expect, anchors=lambda chain: [*problems, *points.against(chain, good)])
+    last = max(good, key=lambda point: point.count, default=None)
+    shown = {"count": len(good), "last": last.count if last else 0, "key": points.public_text(public)}
+    return asdict(report) | {"checkpoints": shown}
+
+
+def checkpoint(project: Project) -> dict[str, Any]:
+    """Sign the head of the log now. Raises: AuditError."""
+    made = project.ledger.audit.anchor_now(project.checkpoints.write)
+    return asdict(made) | {"public_key": points.public_text(project.signing_key())}
+
+
+def export(project: Project, *, by: Principal, since: str | None = None) -> Iterator[dict[str, Any]]:
+    """Every record, oldest first, as OCSF events; from the ISO time `since` on. Itself an act on record.
+    Raises: AuditError when the chain is broken before the first event is given."""
+    report = check(project.state / "audit")
+    if not report.ok:
+        raise AuditError(f"the audit log is not whole: {report.problems[0]}", hint="hagane audit verify says where")
+    project.ledger.audit.record("export", principal=by.name, what="audit", n=report.count, head=report.head)
+    for record in islice(records(project.state / "audit"), report.count):
+        if since is None or record["time"] >= since:
+            yield event(record)
+
+
+def page(
+    project: Project, *, by: Principal, n: int = 50, before: int | None = None, act: str | None = None, principal: str | None = None
+) -> list[dict[str, Any]]:
+    """The newest `n` records, those before number `before`; of one act (or its family, `label`) and one principal.
+    The first page is an act on record, the following ones are part of it."""
+    if before is None:
+        project.ledger.audit.record("list", principal=by.name, what="audit")
+    chosen = (
+        record
+        for record in newest(project.state / "audit", before=before)
+        if (not act or record["act"] == act or record["act"].startswith(act + "."))
+        and (not principal or record["principal"] == principal)
+    )
+    return list(islice(chosen, n))

@@ -59,7 +59,24 @@ class Project:
     def ledger(self) -> Any:
         from hagane.ledger.ledger import Ledger
 
-        return Ledger.open(self.folder)
+        ledger = Ledger.open(self.folder)
+        ledger.audit.anchor = self.checkpoints
+        return ledger
+
+    @cached_property
+    def checkpoints(self) -> Any:
+        """What signs the head of the audit log now and then."""
+        from hagane.ledger.checkpoint import Checkpoints
+
+        wanted = self.config.audit
+        copy = self.source_root(wanted.checkpoint) if wanted.checkpoint else None
+        return Checkpoints(self.state / "audit", key=self.signing_key, every=wanted.every, copy=copy)
+
+    def signing_key(self) -> Any:
+        """The private key of audit checkpoints. Raises: StorageError."""
+        from hagane.ledger.checkpoint import signing_key
+
+        return signing_key(self.state / "audit")
 
     @cached_property
     def index(self) -> Any:
