@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from hagane import __version__
+from hagane.core.errors import HaganeError
 from hagane.project.wire import Project
 
 from . import (
@@ -24,7 +25,8 @@ from . import (
     session_routes,
     viewer_routes,
 )
-from .access import needs
+from .access import Asking, needs
+from .openapi import describe
 from .threads import Threads
 
 ROUTES = (
@@ -50,17 +52,39 @@ class SiteState:
     pages: Any  # server/pages.py: templates and languages
 
 
-def create_app(project: Project) -> FastAPI:
-    """The server over `project`. Raises: HaganeError when a route does not say who may use it."""
+def create_app(project: Project, *, host: str | None = None, people: Any = None) -> FastAPI:
+    """The server over `project`, to be bound to `host` (hagane.yaml's unless given).
+    Raises: HaganeError when a route does not say who may use it."""
+    if people is None:
+        from hagane.project import people
+
     from .doorkeeper import Doorkeeper
     from .errors import install_errors
+    from .limits import Limits
     from .pages import Pages
 
-    app = FastAPI(title="Hagane", version=__version__, docs_url=None, redoc_url=None)
-    app.state.site = SiteState(project, Threads(), Doorkeeper(project), Pages())
+    app = FastAPI(title="Hagane", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.state.site = SiteState(project, Threads(), Doorkeeper(project, people), Pages())
+    config = project.config.server
+    app.add_middleware(Limits, config=config, host=host or config.host)
     install_errors(app)
     for routes in ROUTES:
-        app.include_router(routes.router)
-    for _ in needs(app):
-        pass
+        app.router.routes.extend(routes.router.routes)  # flat: what stands in app.routes is all that there is
+    app.get("/openapi.json", include_in_schema=False)(openapi)
+    _check(app)
     return app
+
+
+async def openapi(caller: Asking, request: Request) -> dict[str, Any]:
+    """Every route of the API, for whoever is signed in."""
+    return describe(request.app)
+
+
+def _check(app: FastAPI) -> None:
+    """Raises: HaganeError for a route without an access declaration, or two of one address and method."""
+    seen: set[tuple[str, str]] = set()
+    for route, _ in needs(app):
+        for method in route.methods:
+            if (route.path, method) in seen:
+                raise HaganeError(f"{method} {route.path} stands twice", hint="one address, one route")
+            seen.add((route.path, method))

@@ -1,0 +1,136 @@
+"""A running site over a small project: people of every role and clearance, signed in or with a token.
+
+    site.client("reader", "internal").get("/documents")      # a session; changes carry its CSRF token
+    site.program("builder", "confidential:hr").post("/v1/chat/completions", json=...)   # an API token
+    site.nobody().get("/sign-in")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+from small_company import TEXTS, YAML, Folder
+
+from hagane.core.accounts import ROLES as GIVEN
+from hagane.core.accounts import Role
+from hagane.core.types import Principal
+from hagane.project.wire import Project
+from hagane.server.app import create_app
+
+try:
+    from hagane.project import people
+except ImportError:  # until it stands
+    import fake_people as people
+
+ROLES: tuple[Role, ...] = ("reader", "annotator", "builder", "officer", "admin")
+CLEARANCES = ("public", "internal", "confidential", "confidential:hr", "restricted:*")
+PASSWORD = "正しい馬の電池ホチキス42"
+URL = "http://localhost"
+
+
+def made(folder: Path, *, yaml: str = YAML, synced: bool = True) -> Folder:
+    """The small company's folder."""
+    company = Folder(folder)
+    company.write("hagane.yaml", yaml)
+    for name, text in TEXTS.items():
+        company.write(name, text)
+    if synced:
+        company.sync()
+    return company
+
+
+def copied(template: Path, folder: Path) -> Folder:
+    """A synced company's folder again, elsewhere."""
+    shutil.copytree(template, folder)
+    return Folder(folder)
+
+
+class Site:
+    """One project, one application, its people. Close it when done."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = Project.open(folder)
+        self.app = create_app(self.project, people=people)
+        secret = people.setup_secret(self.project)
+        assert secret is not None
+        self.admin = people.set_up(self.project, secret, name="管理者", password=PASSWORD)
+        self._clients: dict[tuple[str, ...], TestClient] = {}
+        self._made: set[str] = set()
+
+    @property
+    def by(self) -> Principal:
+        """The first administrator."""
+        return self.admin.caller.principal
+
+    def user(self, role: str, clearance: str = "internal", *, name: str | None = None) -> str:
+        """The name of someone with that role and clearance, made when first asked for."""
+        name = name or f"{role}-{clearance.replace(':', '-').replace('*', 'all')}"
+        if name not in self._made:
+            people.create_user(self.project, name, role=role, clearance=clearance, password=PASSWORD, by=self.by)
+            self._made.add(name)
+        return name
+
+    def fresh(self, **headers: str) -> TestClient:
+        """A browser that nobody signed in, with its own cookies."""
+        return TestClient(self.app, base_url=URL, headers=headers, follow_redirects=False, raise_server_exceptions=True)
+
+    def nobody(self) -> TestClient:
+        return self.fresh()
+
+    def client(self, role: str, clearance: str = "internal", *, name: str | None = None) -> TestClient:
+        """Signed in at the page; the same client each time. Its CSRF token goes along with every request."""
+        name = self.user(role, clearance, name=name)
+        if ("session", name) not in self._clients:
+            signed = people.sign_in(self.project, name, PASSWORD)
+            client = self.fresh(**{"X-CSRF-Token": signed.caller.csrf})
+            client.cookies.set("hagane_session", signed.cookie, domain="localhost.local")
+            self._clients["session", name] = client
+        return self._clients["session", name]
+
+    def token(self, role: str, clearance: str = "internal", *, scopes: tuple[str, ...] | None = None, name: str | None = None) -> str:
+        """A new API token's secret; scopes: all of the role unless given."""
+        name = self.user(role, clearance, name=name)
+        return people.create_token(self.project, name, name="検査", scopes=scopes or tuple(sorted(GIVEN[role])), by=self.by)[1]
+
+    def program(self, role: str, clearance: str = "internal", *, scopes: tuple[str, ...] | None = None, name: str | None = None) -> TestClient:
+        """A program with an API token."""
+        return self.fresh(Authorization=f"Bearer {self.token(role, clearance, scopes=scopes, name=name)}")
+
+    def records(self, act: str | None = None) -> list[dict[str, Any]]:
+        """The audit log's records so far."""
+        lines = (self.folder / ".hagane" / "audit" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        return [record for record in map(json.loads, lines) if act in (None, record["act"])]
+
+    def close(self) -> None:
+        self.app.state.site.threads.close()
+        self.project.close()
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *more: str, env: dict[str, str] | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`hagane serve --port 0` over `folder` in a process of its own: its URL and the process; ended afterwards."""
+    command = [sys.executable, "-m", "hagane", "serve", "--port", "0", "--project", str(folder), *more]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("listening on "), line + process.stderr.read()
+            yield line.removeprefix("listening on ").strip(), process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
