@@ -5,6 +5,7 @@ HaganeError                     exit 1, HTTP 500
 ├── ConfigError                 hagane.yaml says something we do not understand
 │   └── LabelError              a label or clearance that is not one
 ├── NotFoundError               HTTP 404: no such document, principal, model
+│   └── UnknownModelError       no model of that name may be asked
 ├── SignInError                 HTTP 401: who you are could not be shown; never says why
 │   └── SecondFactorNeeded      the password was right; the code of the second factor is missing
 ├── RefusedError                HTTP 403: a label, a law or a safety limit says no
@@ -12,6 +13,7 @@ HaganeError                     exit 1, HTTP 500
 │   ├── IncompleteError         the index is not complete yet
 │   └── StoppedError            ended because someone asked for it; what was done is kept
 ├── BusyError                   HTTP 503: too many ask at once; try again in a moment
+├── TooLargeError               HTTP 413: more bytes than a quota allows
 ├── StorageError                HTTP 507: disk full, unreadable or damaged state
 ├── AuditError                  the record could not be written, so the act did not happen
 ├── SourceError                 a file cannot be read; it is set aside with this reason
@@ -57,6 +59,10 @@ class NotFoundError(HaganeError):
     http_status, code = 404, "not_found"
 
 
+class UnknownModelError(NotFoundError):
+    code, param = "model_not_found", "model"
+
+
 class SignInError(HaganeError):
     http_status, code = 401, "sign_in"
 
@@ -83,6 +89,10 @@ class StoppedError(StateError):
 
 class BusyError(HaganeError):
     http_status, code, retryable = 503, "busy", True
+
+
+class TooLargeError(HaganeError):
+    http_status, code = 413, "too_large"
 
 
 class StorageError(HaganeError):
