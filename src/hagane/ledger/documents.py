@@ -176,8 +176,7 @@ class Documents:
             lost = {row["sha256"] for row in dropped}
             lost |= {before[row["id"]]["sha256"] for row in rows if row["id"] in before} - {""}
             lost -= {row["sha256"] for row in rows}
-            orphans = _orphans(connection, lost)
-        self._unlink([row["id"] for row in dropped], orphans, outputs)
+        self._unlink([row["id"] for row in dropped], lost, outputs)
         return Stored(dropped_versions=tuple(row["id"] for row in dropped))
 
     def _rows(self, connection: Connection, drafts: Sequence[Draft]) -> tuple[list[Row], dict[str, Row]]:
@@ -245,8 +244,7 @@ class Documents:
                 connection.execute(db.versions.delete().where(db.versions.c.document.in_(batch)))
                 connection.execute(db.requests.delete().where(db.requests.c.document.in_(batch)))
             lost = {row["sha256"] for row in (*documents.values(), *versions)} - {""}
-            orphans = _orphans(connection, lost)
-        self._unlink([row["id"] for row in versions], orphans, forgotten.stored)
+        self._unlink([row["id"] for row in versions], lost, forgotten.stored)
         gone = set(ids)
         return Deleted(
             documents=tuple(id for id in ids if id in documents),
@@ -264,19 +262,29 @@ class Documents:
             originals |= set(connection.execute(select(db.versions.c.sha256)).scalars())
             versions = set(connection.execute(select(db.versions.c.id)).scalars())
             outputs = set(connection.execute(select(db.steps.c.id).where(db.steps.c.stored)).scalars())
-        n = self._blobs.sweep_temporary() + self._parsed.sweep_temporary() + self._outputs.sweep_temporary()
-        for store, known in ((self._blobs, originals), (self._parsed, versions), (self._outputs, outputs)):
+        n = self._parsed.sweep_temporary() + self._outputs.sweep_temporary()
+        with self._db.writing():  # uploads place their bytes under this lock
+            n += self._blobs.sweep_temporary()
+        for store, known in ((self._parsed, versions), (self._outputs, outputs)):
             for key in list(store.list()):
                 if key not in known:
                     store.delete(key)
                     n += 1
+        unknown = [sha256 for sha256 in self._blobs.list() if sha256 not in originals]
+        for batch in db.batches(unknown):  # looked at again under the write lock: uploads come at any time
+            with self._db.writing() as connection:
+                for sha256 in orphans(connection, set(batch)):
+                    self._blobs.delete(sha256)
+                    n += 1
         return n
 
-    def _unlink(self, versions: Sequence[str], orphans: Sequence[str], outputs: Sequence[str]) -> None:
+    def _unlink(self, versions: Sequence[str], lost: set[str], outputs: Sequence[str]) -> None:
         for version in versions:
             self._parsed.delete(version)
-        for sha256 in orphans:
-            self._blobs.delete(sha256)
+        if lost:  # under the write lock, or an upload of the same bytes could come between the look and the deed
+            with self._db.writing() as connection:
+                for sha256 in orphans(connection, lost):
+                    self._blobs.delete(sha256)
         for step in outputs:
             self._outputs.delete(step)
 
@@ -395,10 +403,11 @@ def _drop_old(connection: Connection, ids: Sequence[str], *, keep: int) -> tuple
     return dropped, forgotten.stored
 
 
-def _orphans(connection: Connection, sha256s: set[str]) -> list[str]:
-    """Those of `sha256s` that no document and no version refers to any more."""
+def orphans(connection: Connection, sha256s: set[str]) -> list[str]:
+    """Those of `sha256s` that no document, no version and no upload refers to any more. Whoever deletes them does so
+    in the same writing transaction."""
     left = sha256s - {""}
-    for table in (db.documents, db.versions):
+    for table in (db.documents, db.versions, db.uploads):
         for batch in db.batches(sorted(left)):
             used = connection.execute(select(table.c.sha256).where(table.c.sha256.in_(batch))).scalars()
             left = left - set(used)

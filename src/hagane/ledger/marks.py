@@ -71,7 +71,7 @@ class Marks:
             mark = Label.parse(row["mark"]).join(to) if row["mark"] else to
             raised = {**row, "mark": str(mark), "lowered_to": None, "lowered_for": None}
             after = effective(raised)  # may be above `to`: an older mark counts again when a lowering ends
-            changed = _apply(connection, [raised])
+            changed = apply_labels(connection, [raised])
             _close_requests(connection, document)
             self._auditor.record(
                 "label.raise",
@@ -176,7 +176,7 @@ class Marks:
                 hint="look at it again and ask anew: hagane label",
             )
         lowered = {"lowered_to": request["to"], "lowered_for": document["sha256"]}
-        return _apply(connection, [{**document, **lowered}])
+        return apply_labels(connection, [{**document, **lowered}])
 
     def _set_source(self, connection: Connection, name: str, label: Label) -> tuple[str, ...]:
         """Give all documents of a source this label; a raise ends what had been lowered."""
@@ -185,7 +185,7 @@ class Marks:
         rows = connection.execute(select(db.documents).where(db.documents.c.source == name)).mappings()
         raises = not label.flows_to(Label.parse(held))
         ends = {"lowered_to": None, "lowered_for": None} if raises else {}
-        return _apply(connection, [{**row, "source_label": str(label), **ends} for row in rows])
+        return apply_labels(connection, [{**row, "source_label": str(label), **ends} for row in rows])
 
     def _request(
         self,
@@ -253,7 +253,7 @@ class Marks:
                 connection.execute(update(db.documents).where(db.documents.c.id == bindparam("b_id")), rows)
 
 
-def _apply(connection: Connection, rows: Sequence[Row]) -> tuple[str, ...]:
+def apply_labels(connection: Connection, rows: Sequence[Row]) -> tuple[str, ...]:
     """Write the label columns of changed documents, of what is inside them and of their versions;
     the ids whose label changed. The current version gets the new label, old ones only stricter ones."""
     changed: list[str] = []

@@ -192,6 +192,7 @@ def sync(
     tell = emit if sees_all else _stages(emit)
     with project.ledger.only_writer():
         _sweep_temporary(project)
+        project.ledger.uploads.sweep()
         hidden = [] if sees_all else _hidden(project, by)
         ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=tell, stop=stop)
         ingest.report.without_vectors = project.without_vectors

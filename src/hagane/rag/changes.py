@@ -13,12 +13,13 @@ from hagane.ledger.files import Seen
 from hagane.ledger.ledger import Ledger
 from hagane.ledger.records import Record
 
-from .scan import Found, scan
+from .scan import Found, Scan, scan
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source of hagane.yaml, resolved. `base` is the project's folder."""
+    """A source of hagane.yaml, resolved; or the uploads, whose files are `listed` and not looked for in a folder.
+    `base` is the project's folder."""
 
     name: str
     root: Path
@@ -27,6 +28,8 @@ class Source:
     include: tuple[str, ...] = ("**",)
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    listed: tuple[Found, ...] | None = None
+    floors: Mapping[str, str] = field(default_factory=dict)  # path -> label of the file's own; joins its documents' marks
 
 
 class Guards(Protocol):
@@ -46,6 +49,7 @@ class Work:
     file: str
     stamp: str
     document: str
+    blob: str | None = None  # sha256, where the bytes are kept as a blob already
 
 
 @dataclass(slots=True)
@@ -92,7 +96,10 @@ def find_changes(ledger: Ledger, sources: Sequence[Source], guards: Guards, *, y
 
 def _compare(ledger: Ledger, source: Source, guards: Guards, changes: Changes, *, yes: bool) -> None:
     seen = ledger.files.every(source.name)
-    found = scan(source.root, base=source.base, include=source.include, exclude=source.exclude, hidden=source.hidden)
+    if source.listed is not None:
+        found, yes = Scan(files=list(source.listed)), True  # whoever takes an upload away means it
+    else:
+        found = scan(source.root, base=source.base, include=source.include, exclude=source.exclude, hidden=source.hidden)
     missing = "" in found.unreadable
     if missing and not yes:
         why = "missing or unreadable"
@@ -110,16 +117,17 @@ def _compare(ledger: Ledger, source: Source, guards: Guards, changes: Changes, *
             new.append(item)
         elif (before.stamp, before.mark) == (item.stamp, guards.mark):
             changes.unchanged.append(item.path)
-        elif before.mark == guards.mark and before.sha256 and before.sha256 == _sha256(item.file):
+        elif before.mark == guards.mark and before.sha256 and before.sha256 == (item.sha256 or _sha256(item.file)):
             changes.unchanged.append(item.path)
             changes.touched.append(_stamped(before, item.stamp))
         else:
-            changes.changed.append(Work(source.name, item.path, item.file, item.stamp, before.document))
-    new = _find_renamed(new, gone, guards, changes)
+            changes.changed.append(Work(source.name, item.path, item.file, item.stamp, before.document, item.sha256))
+    if source.listed is None:  # equal bytes uploaded by someone else are no renaming: marks and history stay with theirs
+        new = _find_renamed(new, gone, guards, changes)
     _remove(ledger, source.name, list(gone.values()), guards, changes, yes=yes, why="lost many documents at once")
     free = {record.id for record in changes.removed_documents}
     ids = ledger.documents.new_ids(source.name, [item.path for item in new], free=free)
-    changes.added += [Work(source.name, item.path, item.file, item.stamp, ids[item.path]) for item in new]
+    changes.added += [Work(source.name, item.path, item.file, item.stamp, ids[item.path], item.sha256) for item in new]
     _find_asides(ledger, source, found.asides, seen, guards, changes, free=free)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hagane.core.codec import aside_to, block_to, document_to
-from hagane.core.errors import SourceError
+from hagane.core.errors import HaganeError, SourceError
 from hagane.core.registry import load
 from hagane.core.types import Aside, Blob, Document
 from hagane.index.words import ANALYZERS
@@ -73,11 +73,10 @@ class Prepare:
         """Prepare one file. Raises: nothing for a bad file, which comes back as an aside."""
         path = request["path"]
         try:
-            size = os.stat(request["file"]).st_size
+            size = os.stat(request["file"]).st_size  # an encrypted blob is a little larger than its bytes
             if size > self.limits.max_file_bytes:
                 raise SourceError(f"{size:,} bytes", reason="too_large")
-            with open(request["file"], "rb") as stream:
-                data = stream.read()
+            data = self._bytes_of(request)
         except SourceError as cause:
             return {"sha256": "", "parts": [], "asides": [aside_to(Aside("", cause.reason, str(cause)))]}
         except OSError as cause:
@@ -104,6 +103,16 @@ class Prepare:
                 self.parsed.delete(part["version"])
                 asides.append(aside_to(Aside(part["name"], "empty", part["why_empty"])))
         return {"sha256": sha256, "size": size, "parts": kept, "asides": asides}
+
+    def _bytes_of(self, request: Mapping[str, Any]) -> bytes:
+        """The file's bytes: of an upload from the blob store, which knows how it is encrypted; else from the folder."""
+        if request.get("blob"):
+            try:
+                return self.blobs.open(request["blob"])
+            except HaganeError as cause:
+                raise OSError(str(cause)) from cause  # set aside as unreadable
+        with open(request["file"], "rb") as stream:
+            return stream.read()
 
     def _prepare(self, document: Document, file_document: str, sha256: str) -> dict[str, Any]:
         version = version_id(part_id(file_document, document.name), sha256, self.mark)

@@ -24,6 +24,7 @@ class Found:
     file: str  # absolute, as the system knows it
     size: int
     stamp: str  # size, modification and change time (ns), inode
+    sha256: str | None = None  # where the bytes are a blob already: then this names it, and `file` only says where it lies
 
 
 @dataclass(slots=True)

@@ -78,8 +78,10 @@ class Texts:
 
     def __init__(self, language: Language) -> None:
         self.language = language
-        tree = tomllib.loads((WEB / f"text_{language}.toml").read_text(encoding="utf-8"))
-        self.words: Mapping[str, str] = dict(_flat(tree))
+        found: dict[str, str] = {}
+        for file in sorted(WEB.glob(f"text*_{language}.toml")):
+            found |= _flat(tomllib.loads(file.read_text(encoding="utf-8")))
+        self.words: Mapping[str, str] = found
 
     def __call__(self, key: str, **values: Any) -> str:
         """The text called `key`. Raises: KeyError for one that is not there."""

@@ -1,0 +1,121 @@
+"""Verbs about files that come through the page: upload, list, take away.
+
+An upload is one more source, `@uploads`: its files come from the ledger's table and not from a folder. Its documents
+have the path `uploads/USER/NAME`; each person has a folder of their own, so that a name that is taken by something
+that one may not see is never told apart from a free one.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from hagane.core.errors import StateError, TooLargeError, UsageError
+from hagane.core.labels import PUBLIC, Label
+from hagane.core.text import folded_path
+from hagane.core.types import Principal
+from hagane.ledger.access import require
+from hagane.ledger.uploads import SOURCE, Upload
+from hagane.rag.changes import Source
+from hagane.rag.scan import Found
+
+from .wire import Project
+
+FOLDER = "uploads"
+LONGEST_PART_BYTES = 240
+LONGEST_PATH = 800  # characters
+DEEPEST = 16  # folders
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they make gpj.exe look like exe.jpg
+
+
+def path_of(name: str, user: str) -> str:
+    """The document path of what `user` uploads as `name`: `uploads/USER/NAME`, NFC. `name` may lie in folders.
+    Raises: UsageError for a name that leads elsewhere or cannot be shown."""
+    parts = [part.strip() for part in folded_path(name).split("/")]
+    if not 1 <= len(parts) <= DEEPEST or any(part in ("", ".", "..") for part in parts):
+        raise UsageError("the name is not one of a file below a folder", hint="for example 規程.pdf or 規程/旅費.pdf")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn", "Zl", "Zp") or c in _DIRECTIONS for c in name):
+        raise UsageError("the name holds control characters", hint="rename the file, then upload it again")
+    if any(len(part.encode()) > LONGEST_PART_BYTES for part in parts) or any(part.endswith("!") for part in parts[:-1]):
+        raise UsageError(f"a part of the name is longer than {LONGEST_PART_BYTES} bytes, or a folder ends with !",
+                         hint="rename it, then upload it again")  # fmt: skip
+    path = "/".join([FOLDER, user.replace("/", "-"), *parts])
+    if len(path) > LONGEST_PATH:
+        raise UsageError(f"the name is longer than {LONGEST_PATH} characters", hint="use fewer folders or shorter names")
+    return path
+
+
+def upload(
+    project: Project, name: str, chunks: Iterable[bytes], *, by: Principal, label: str | None = None,
+    replace: bool = False, size: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Keep a file; when this returns, it is durable. `size` is what the sender announced, in bytes. Reading it is
+    the business of the next sync (`project/work.py`).
+
+    Raises: UsageError for a bad name; LabelError; RefusedError for a label above `by`; TooLargeError beyond the
+    quotas; StateError when a file of `by` stands there and `replace` is not said; StorageError, AuditError.
+    """
+    path = path_of(name, by.name)
+    own = project.label(label) if label else Label.parse(project.config.labels.default)
+    require(own, by, what=f"what carries {own}")
+    store, quota = project.ledger.uploads, project.config.server
+    limit = quota.upload_mb * 1_000_000
+    if size is not None and size > limit:
+        raise _too_large(quota.upload_mb)
+    if not replace:
+        _require_free(project, path, by=by)
+    room = int(quota.upload_total_gb * 1e9) - store.total_bytes()
+    with store.arriving(in_memory=getattr(project.ledger, "keys", None) is not None) as arriving:
+        for piece in chunks:
+            if arriving.size + len(piece) > limit:
+                raise _too_large(quota.upload_mb)
+            if arriving.size + len(piece) > room:
+                raise TooLargeError("there is no room for more uploads", hint="take uploads away, or raise server.upload_total_gb")
+            arriving.write(piece)
+        if not replace:
+            _require_free(project, path, by=by)
+        kept = store.put(arriving, path, label=own, by=by)
+    return shown_upload(kept)
+
+
+def uploads(project: Project, *, by: Principal) -> list[dict[str, Any]]:
+    """The uploads that `by` may see, by path; `state` is "" until a file was read."""
+    return [shown_upload(upload) for upload in project.ledger.uploads.list(by=by)]
+
+
+def remove_upload(project: Project, path: str, *, by: Principal) -> dict[str, Any]:
+    """Take an upload away. Its document leaves search and disk with the next sync. Raises: NotFoundError."""
+    return shown_upload(project.ledger.uploads.remove(folded_path(path), by=by))
+
+
+def upload_source(project: Project) -> list[Source]:
+    """The uploads as a source, if there are or were any. The label of a file is its documents' own mark; the
+    source itself adds nothing."""
+    ledger = project.ledger
+    rows = ledger.uploads.every()
+    if not rows and SOURCE not in ledger.files.sources():
+        return []
+    found, floors = [], {}
+    for row in rows:
+        file = ledger.blobs.file(row.sha256)  # where the bytes lie; the worker opens them by their sha256
+        found.append(Found(row.path, str(file), row.size, f"upload {row.sha256}", row.sha256))
+        floors[row.path] = str(row.floor)
+    return [Source(SOURCE, ledger.blobs.folder, project.folder, PUBLIC, listed=tuple(found), floors=floors)]
+
+
+def shown_upload(upload: Upload) -> dict[str, Any]:
+    """As JSON shows it."""
+    kept = asdict(upload) | {"label": str(upload.label)}
+    del kept["floor"]
+    return kept
+
+
+def _require_free(project: Project, path: str, *, by: Principal) -> None:
+    if any(row.path == path for row in project.ledger.uploads.list(by=by)):
+        raise StateError("a file of that name is there already", hint="replace it, or choose another name")
+
+
+def _too_large(limit_mb: int) -> TooLargeError:
+    return TooLargeError(f"the file is larger than {limit_mb} MB", hint="server.upload_mb sets the limit")

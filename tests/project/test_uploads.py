@@ -1,0 +1,336 @@
+"""Files that come through the page: durable once kept, under their label, gone when taken away, never anywhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_company import Folder
+
+from hagane.core.errors import AuditError, LabelError, NotFoundError, RefusedError, StateError, TooLargeError, UsageError
+from hagane.project import documents
+from hagane.project.uploads import path_of, remove_upload, upload, uploads
+from hagane.project.wire import Project
+
+TEXT = "# 慶弔見舞金\n\n結婚祝金は3万円とする。申請は総務部に行う。\n".encode()
+SECOND = "# 慶弔見舞金\n\n結婚祝金は5万円とする。申請は人事部に行う。\n".encode()
+PATH = "uploads/owner/慶弔見舞金.md"
+QUESTION = "結婚祝金はいくら"
+
+
+def put(company: Folder, name: str = "慶弔見舞金.md", data: bytes = TEXT, **named: Any) -> dict[str, Any]:
+    return company.run(upload, name, [data[:7], data[7:]], **named)
+
+
+def blobs(company: Folder) -> set[str]:
+    return {file.name for file in (company.path / ".hagane/blobs").rglob("*") if file.is_file()}
+
+
+def left_over(company: Folder) -> list[str]:
+    return sorted(os.listdir(company.path / ".hagane/incoming"))
+
+
+def test_upload_becomes_a_document_that_is_found_and_cited(company: Folder) -> None:
+    got = put(company)
+    assert (got["path"], got["sha256"], got["size"], got["state"]) == (PATH, hashlib.sha256(TEXT).hexdigest(), len(TEXT), "")
+    assert left_over(company) == []
+    company.sync()
+    row = company.docs()[PATH]
+    assert (row["source"], row["state"], row["label"]) == ("@uploads", "in", "internal")
+    assert PATH in company.found(QUESTION, by="staff")
+    [listed] = company.run(uploads)
+    assert (listed["document"], listed["state"]) == (row["id"], "in")
+
+
+def test_label_of_an_upload_is_its_documents_own_mark(company: Folder) -> None:
+    """Not the source's: each upload has its own. Those below see neither the upload nor the document."""
+    put(company, label="confidential:hr")
+    put(company, "公開.md", SECOND, label="public")
+    assert [u["path"] for u in company.run(uploads, by="staff")] == ["uploads/owner/公開.md"]
+    company.sync()
+    assert company.docs()[PATH]["label"] == "confidential:hr"
+    assert company.docs()["uploads/owner/公開.md"]["label"] == "public"
+    assert PATH not in company.docs(by="staff")
+    assert PATH not in company.found(QUESTION, by="staff")
+    with Project.open(company.path) as project:
+        [record] = [r for r in project.ledger.documents.every_unfiltered(source="@uploads") if r.path == PATH]
+        assert (str(record.mark), str(record.source_label)) == ("confidential:hr", "public")
+
+
+def test_parts_of_an_uploaded_container_carry_its_label(company: Folder, tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("中/慶弔.md", TEXT)
+    put(company, "資料.zip", packed.getvalue(), label="confidential:hr")
+    company.sync()
+    assert company.docs()["uploads/owner/資料.zip!/中/慶弔.md"]["label"] == "confidential:hr"
+    assert not any(path.startswith("uploads") for path in company.docs(by="staff"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../規程.md", "a/../../規程.md", "/etc/passwd", "a//b.md", ".", "..", "", "a/", "規程\n.md", "規程\x00.md", "規程\u202egpj.md",
+     "\ud800.md", "..\\..\\規程.md", "長" * 81, "a/" * 17 + "b", "a!/b.md", " / "],
+)  # fmt: skip
+def test_a_name_leads_nowhere_else(company: Folder, name: str) -> None:
+    with pytest.raises(UsageError):
+        put(company, name)
+    assert company.run(uploads) == []
+
+
+def test_names_are_folded_and_stay_in_the_folder_of_their_user() -> None:
+    assert path_of("規程\\か\u3099いよう.md", "田中") == "uploads/田中/規程/がいよう.md"
+    assert path_of(" 議事録 .md", "a/../../b") == "uploads/a-..-..-b/議事録 .md"
+
+
+def test_quotas_hold_while_the_bytes_come(company: Folder) -> None:
+    """A sender that says nothing of the size is stopped in mid-stream, and nothing stays."""
+    drawn = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield b"x" * 100_000
+
+    company.write("hagane.yaml", (company.path / "hagane.yaml").read_text() + "server: {upload_mb: 1, upload_total_gb: 0.0015}\n")
+    with pytest.raises(TooLargeError):
+        company.run(upload, "無限.txt", endless())
+    assert drawn == 11
+    with pytest.raises(TooLargeError):
+        company.run(upload, "大.txt", endless(), size=1_000_001)
+    assert drawn == 11, "an announced size is refused before a byte is read"
+    put(company, "一.txt", b"a" * 900_000)
+    with pytest.raises(TooLargeError, match="no room"):
+        put(company, "二.txt", b"b" * 900_000)
+    assert len(company.run(uploads)) == 1
+    assert left_over(company) == []
+    assert blobs(company) == {hashlib.sha256(b"a" * 900_000).hexdigest()}
+
+
+def test_label_above_the_uploader_or_unknown_is_refused(company: Folder) -> None:
+    with pytest.raises(RefusedError):
+        put(company, label="confidential:hr", by="staff")
+    with pytest.raises(LabelError):
+        put(company, label="internal:営業")
+    assert company.run(uploads) == []
+
+
+def test_same_name_again_wants_replace_and_makes_a_version(company: Folder) -> None:
+    put(company)
+    with pytest.raises(StateError):
+        put(company, data=SECOND)
+    company.sync()
+    before = company.docs()[PATH]
+    put(company, data=SECOND, replace=True)
+    company.sync()
+    after = company.docs()[PATH]
+    assert (after["id"] == before["id"], after["version"] == before["version"]) == (True, False)
+    shown = company.run(documents.show, PATH)
+    assert len(shown.versions) == 2
+    assert "5万円" in shown.document.text
+    company.run(documents.show, PATH, version=before["version"])
+    assert len(blobs(company) & {hashlib.sha256(data).hexdigest() for data in (TEXT, SECOND)}) == 2
+
+
+def test_replacing_never_lowers_and_raises_at_once(company: Folder) -> None:
+    """Before any sync: the document of the old file may not be found by those whom the new label shuts out."""
+    put(company)
+    company.sync()
+    assert PATH in company.found(QUESTION, by="staff")
+    assert put(company, data=SECOND, replace=True, label="confidential:hr")["label"] == "confidential:hr"
+    assert PATH not in company.found(QUESTION, by="staff")
+    assert company.run(uploads, by="staff") == []
+    assert put(company, data=TEXT, replace=True, label="public")["label"] == "confidential:hr"
+    company.sync()
+    assert company.docs()[PATH]["label"] == "confidential:hr"
+    assert PATH not in company.found(QUESTION, by="staff")
+
+
+def test_label_of_an_upload_follows_what_is_done_to_its_document(company: Folder) -> None:
+    put(company)
+    company.sync()
+    company.run(documents.relabel, PATH, "confidential:hr", reason="人事の内容")
+    assert company.run(uploads, by="staff") == []
+    wish = company.run(documents.relabel, PATH, "internal", reason="誤り")
+    company.run(documents.approve, wish["request"], by="hr")
+    assert [u["label"] for u in company.run(uploads, by="staff")] == ["internal"]
+    put(company, data=SECOND, replace=True)
+    assert company.run(uploads, by="staff") == [], "what was lowered was the old file"
+
+
+def test_a_hidden_file_of_that_name_is_not_told_from_a_free_name(company: Folder) -> None:
+    put(company, by="staff")
+    company.sync()
+    path = "uploads/staff/慶弔見舞金.md"
+    company.run(documents.relabel, path, "confidential:hr", reason="人事の内容")
+    assert put(company, data=SECOND, by="staff")["path"] == path
+    assert put(company, "別.md", by="staff")["path"] == "uploads/staff/別.md"
+    assert put(company, by="hr")["path"] == "uploads/hr/慶弔見舞金.md", "another person's names are another folder"
+
+
+def test_taking_away_leaves_no_byte(company: Folder) -> None:
+    put(company)
+    company.sync()
+    company.run(remove_upload, PATH)
+    with pytest.raises(NotFoundError):
+        company.run(remove_upload, PATH)
+    company.sync()
+    assert PATH not in company.docs()
+    assert hashlib.sha256(TEXT).hexdigest() not in blobs(company)
+    for file in (company.path / ".hagane").rglob("*"):
+        assert not file.is_file() or "慶弔見舞金".encode() not in file.read_bytes(), file.name
+
+
+def test_taking_away_before_it_was_read_removes_the_bytes_at_once(company: Folder) -> None:
+    company.sync()
+    put(company)
+    company.run(remove_upload, PATH)
+    assert hashlib.sha256(TEXT).hexdigest() not in blobs(company)
+    with pytest.raises(NotFoundError):
+        company.run(remove_upload, PATH, by="hr")
+
+
+def test_what_one_may_not_see_one_cannot_take_away(company: Folder) -> None:
+    put(company, label="confidential:hr")
+    with pytest.raises(NotFoundError):
+        company.run(remove_upload, PATH, by="staff")
+    assert len(company.run(uploads)) == 1
+
+
+def test_many_uploads_leave_without_asking(company: Folder) -> None:
+    """Mass deletion is guarded in folders, where it may be an accident; here each was taken away by hand."""
+    for n in range(25):
+        put(company, f"文書{n}.txt", f"第{n}号の文書である。内容は{n * 7}番の手続きを定める。".encode())
+    company.sync()
+    for n in range(25):
+        company.run(remove_upload, f"uploads/owner/文書{n}.txt")
+    report = company.sync()
+    assert report.refused == []
+    assert not any(path.startswith("uploads/") for path in company.docs())
+
+
+def test_same_bytes_in_a_source_and_an_upload_share_a_blob_that_stays(company: Folder) -> None:
+    company.write("rules/慶弔.md", TEXT)
+    put(company)
+    company.sync()
+    (company.path / "rules/慶弔.md").unlink()
+    company.sync()
+    assert hashlib.sha256(TEXT).hexdigest() in blobs(company)
+    assert PATH in company.found(QUESTION)
+    with Project.open(company.path) as project:
+        project.ledger.documents.sweep()
+        assert project.ledger.blobs.open(hashlib.sha256(TEXT).hexdigest(), verify=True) == TEXT
+
+
+def test_sweep_beside_an_upload_never_takes_its_bytes(company: Folder) -> None:
+    """What erasure deletes, and what is coming in, look at the rows under one lock."""
+    company.sync()
+    stop = threading.Event()
+    with Project.open(company.path) as project:
+        by = project.principal()
+
+        def sweep() -> None:
+            while not stop.is_set():
+                project.ledger.documents.sweep()
+                project.ledger.uploads.sweep()
+
+        sweeping = threading.Thread(target=sweep)
+        sweeping.start()
+        try:
+            for n in range(40):
+                data = f"第{n}号".encode()
+                upload(project, f"{n}.txt", [data], by=by)
+                assert project.ledger.blobs.open(hashlib.sha256(data).hexdigest()) == data
+        finally:
+            stop.set()
+            sweeping.join()
+        rows = uploads(project, by=by)
+        assert len(rows) == 40
+        assert all(project.ledger.blobs.has(row["sha256"]) for row in rows)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hagane.project.uploads import upload
+from hagane.project.wire import Project
+from hagane.ledger import uploads
+project = Project.open(Path(sys.argv[1]))
+where = sys.argv[2]
+def die(*given, **named):
+    os.kill(os.getpid(), signal.SIGKILL)
+def pieces():
+    yield "途中まで".encode() * 1000
+    if where == "piece":
+        die()
+if where == "blob":
+    project.ledger.uploads._auditor.record = die
+if where == "audit":
+    uploads._raise_document = die
+upload(project, "消える.txt", pieces(), by=project.principal())
+print("kept", flush=True)
+die()
+"""
+
+
+@pytest.mark.parametrize("where", ["piece", "blob", "audit", "after"])
+def test_killed_upload_is_whole_or_nothing(company: Folder, where: str) -> None:
+    """kill -9 before the answer: nothing of it stays after the next sync. After the answer: it is there."""
+    company.sync()
+    before = blobs(company)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(company.path), where], capture_output=True, env=env, check=False)
+    assert done.returncode == -9, done.stderr.decode()[-500:]
+    data = "途中まで".encode() * 1000
+    kept = b"kept" in done.stdout
+    assert kept == (where == "after")
+    if where in ("blob", "audit"):
+        assert hashlib.sha256(data).hexdigest() in blobs(company), "the kill came too early to show anything"
+    company.sync()
+    assert [row["sha256"] for row in company.run(uploads)] == ([hashlib.sha256(data).hexdigest()] if kept else [])
+    assert (hashlib.sha256(data).hexdigest() in blobs(company)) == kept
+    assert left_over(company) == []
+    assert before <= blobs(company)
+    assert company.path.joinpath(".hagane/audit/log.jsonl").exists()
+
+
+def test_no_audit_record_no_upload(company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    company.sync()
+    before = blobs(company)
+    with Project.open(company.path) as project:
+        def broken(*given: Any, **named: Any) -> str:
+            raise AuditError("full")
+
+        monkeypatch.setattr(project.ledger.uploads._auditor, "record", broken)
+        with pytest.raises(AuditError):
+            upload(project, "規程.txt", ["規程".encode()], by=project.principal())
+        assert uploads(project, by=project.principal()) == []
+    assert blobs(company) == before
+    assert left_over(company) == []
+
+
+def test_encrypted_projects_keep_the_bytes_in_memory_until_they_are_a_blob(company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plain copy on disk, not even for the time that the upload takes."""
+    seen: list[list[str]] = []
+    with Project.open(company.path) as project:
+        monkeypatch.setattr(project.ledger, "keys", object(), raising=False)
+
+        def pieces() -> Iterator[bytes]:
+            yield TEXT[:20]
+            seen.append([str(f) for f in project.state.rglob("*") if f.is_file() and TEXT[:20] in f.read_bytes()])
+            yield TEXT[20:]
+
+        upload(project, "規程.txt", pieces(), by=project.principal())
+        assert project.ledger.blobs.open(hashlib.sha256(TEXT).hexdigest()) == TEXT
+    assert seen == [[]]
