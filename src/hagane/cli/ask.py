@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,6 +91,7 @@ def _not_text() -> UsageError:
 
 
 def _one(talk: Any, question: str, *, json: bool) -> None:
+    from hagane.project.abstain import abstention
     from hagane.project.questions import answer_shown
 
     _check(question)
@@ -100,7 +100,7 @@ def _one(talk: Any, question: str, *, json: bool) -> None:
         return
     answer = talk.ask(question, on_text=lambda text: print(text, end="", flush=True))
     if answer.abstained:
-        print(_abstention(question, answer))
+        print(abstention(question, answer))
     else:
         print()
     for citations in (answer.citations, answer.nearest):
@@ -109,22 +109,6 @@ def _one(talk: Any, question: str, *, json: bool) -> None:
             quote = " ".join(citation.quote.split())
             print(f"      「{quote[:140]}{'…' if len(quote) > 140 else ''}」")
     _say_incomplete(answer.index)
-
-
-_JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")
-_SENTENCES = {  # why an answer is missing, in Japanese and in English
-    "nothing_found": ("資料には答えが見当たりません。近い箇所もありません。", "The documents do not say. Nothing in them is near to the question."),
-    "unsupported": ("近い箇所はありますが、質問を裏づける文が見当たりません。", "Some passages are near, but no sentence in them supports an answer."),
-    "": ("資料には答えが見当たりません。", "The documents do not say."),
-}
-_NEAREST = ("近い箇所：", " Nearest passages:")
-
-
-def _abstention(question: str, answer: Any) -> str:
-    """A sentence for a person, in the language of the question."""
-    language = 0 if _JAPANESE.search(question) else 1
-    said = _SENTENCES.get(answer.why, _SENTENCES[""])[language]
-    return said + (_NEAREST[language] if answer.nearest else "")
 
 
 def _where(passage: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hagane.core.codec import citation_shown, place_shown
-from hagane.core.errors import RefusedError, UsageError
+from hagane.core.errors import RefusedError, TooLargeError, UsageError
 from hagane.core.labels import Label, join
 from hagane.core.types import Answer, AnswerPart, Passage, Principal
 from hagane.ledger.audit import digest
@@ -18,6 +19,20 @@ from hagane.rag.answer_rewrite import Turn, rewrite
 from hagane.rag.retrieve import Retrieved
 
 from .wire import Project
+
+
+LONGEST = 20_000  # characters of a question: ten pages
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def check_question(question: str) -> None:
+    """Raises: UsageError for an empty one and for what is no text; TooLargeError."""
+    if not question.strip():
+        raise UsageError("the question is empty", hint='hagane ask "..."')
+    if len(question) > LONGEST:
+        raise TooLargeError(f"the question has {len(question):,} characters; {LONGEST:,} are taken", hint="ask about one thing")
+    if _NO_TEXT.search(question):
+        raise UsageError("the question holds control characters", hint="send plain text, UTF-8")
 
 
 def retrieve(project: Project, question: str, *, by: Principal, n: int | None = None) -> Retrieved:
@@ -30,6 +45,7 @@ def retrieve(project: Project, question: str, *, by: Principal, n: int | None = 
 
 def search(project: Project, question: str, *, by: Principal, n: int = 10) -> dict[str, Any]:
     """Passages, scores and why, as `search --json` prints them."""
+    check_question(question)
     project.require_synced()
     started = time.perf_counter()
     found = retrieve(project, question, by=by, n=n)
@@ -98,8 +114,7 @@ class Conversation:
     def stream(self, question: str) -> Iterator[AnswerPart | Answer]:
         """Pieces with their citations, and last the whole Answer."""
         project, by = self._project, self._by
-        if not question.strip():
-            raise UsageError("the question is empty", hint='hagane ask "..."')
+        check_question(question)
         project.require_synced()
         started = time.perf_counter()
         asked = rewrite(question, self.turns, analyzer=project.analyzer)
