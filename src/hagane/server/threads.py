@@ -13,8 +13,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from hagane.core.errors import BusyError
+
 T = TypeVar("T")
 THREADS = 320
+STREAMS = 256  # answers that may be open at once
 
 
 class Threads:
@@ -22,10 +25,26 @@ class Threads:
 
     def __init__(self, n: int = THREADS) -> None:
         self._pool = ThreadPoolExecutor(n, thread_name_prefix="hagane")
+        self._streams = ThreadPoolExecutor(STREAMS, thread_name_prefix="answer")
+        self._room = threading.Semaphore(STREAMS)
 
     async def run(self, function: Callable[..., T], *given: Any, **named: Any) -> T:
         """`function(*given, **named)` in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(function, *given, **named))
+
+    def start(self, function: Callable[[], None]) -> None:
+        """Run `function` in a thread of its own kind, so that open answers leave room for short calls.
+        Raises: BusyError when as many answers are open as there may be."""
+        if not self._room.acquire(blocking=False):
+            raise BusyError(f"{STREAMS} answers are open", hint="try again in a moment")
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                self._room.release()
+
+        self._streams.submit(run)
 
     async def stream(self, make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
         """The items of `make()`, drawn in one thread. When the reader goes away, the iterator is closed there as
@@ -67,4 +86,5 @@ class Threads:
             gone.set()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._streams):
+            pool.shutdown(wait=False, cancel_futures=True)
