@@ -15,15 +15,22 @@ from typing import Any
 from sqlalchemy import select
 
 from . import db
+from .accounts import Accounts
 from .audit import AuditLog
 from .blobs import FileBlobs, KeyedStore
+from .conversations import Conversations
 from .documents import Documents
+from .feedback import Feedback
 from .files import Files
+from .groups import Groups
 from .lineage import Lineage
+from .links import Links
 from .lock import Writer
 from .marks import Marks
 from .queue import Queue
+from .sessions import Sessions
 from .steps import Steps
+from .tokens import Tokens
 from .uploads import Uploads
 
 
@@ -42,8 +49,15 @@ class Ledger:
         self.marks = Marks(database, self.audit)
         self.steps = Steps(database, outputs)
         self.files = Files(database)
+        self.conversations = Conversations(database)
+        self.feedback = Feedback(database)
         self.queue = Queue(database)
         self.lineage = Lineage(database)
+        self.accounts = Accounts(database, self.audit)
+        self.groups = Groups(database, self.audit)
+        self.sessions = Sessions(database, self.audit)
+        self.links = Links(database, self.audit, self.sessions)
+        self.tokens = Tokens(database, self.audit, self.sessions)
         self.uploads = Uploads(database, self.blobs, self.audit, state / "incoming")
 
     @classmethod

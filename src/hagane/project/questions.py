@@ -12,14 +12,13 @@ from typing import Any
 
 from hagane.core.codec import citation_shown, place_shown
 from hagane.core.errors import RefusedError, TooLargeError, UsageError
-from hagane.core.labels import Label, join
+from hagane.core.labels import PUBLIC, Label, join
 from hagane.core.types import Answer, AnswerPart, Passage, Principal
 from hagane.ledger.audit import digest
 from hagane.rag.answer_rewrite import Turn, rewrite
 from hagane.rag.retrieve import Retrieved
 
 from .wire import Project
-
 
 LONGEST = 20_000  # characters of a question: ten pages
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
@@ -87,8 +86,15 @@ class Conversation:
     """Questions of one principal, each seen in the light of those before. Kept in memory only."""
 
     def __init__(
-        self, project: Project, *, by: Principal, answerer: str | None = None, history: Sequence[Turn] = ()
+        self,
+        project: Project,
+        *,
+        by: Principal,
+        answerer: str | None = None,
+        history: Sequence[Turn] = (),
+        own: Label = PUBLIC,
     ) -> None:
+        """`own` is the label of what the person writes. Raises: RefusedError."""
         for turn in history:
             if not turn.label.flows_to(by.clearance):
                 raise RefusedError(f"{by.name} may not go on with this conversation", hint="its label is above the clearance")
@@ -96,11 +102,14 @@ class Conversation:
         self._by = by
         self._answers = project.answers(answerer)
         self.turns = list(history)
+        self._own = own
+        self.asked = ""  # the last question as it was searched
+        self.read: tuple[Passage, ...] = ()  # what it found: an answer that was cut off may hold any of it
 
     @property
     def label(self) -> Label:
         """The join of everything that went into the conversation."""
-        return join(*(turn.label for turn in self.turns))
+        return join(self._own, *(turn.label for turn in self.turns))
 
     def ask(self, question: str, *, on_text: Callable[[str], None] | None = None) -> Answer:
         """The answer; `on_text` gets its pieces as they are sure. Raises: UsageError, AuditError, ModelError."""
@@ -119,6 +128,7 @@ class Conversation:
         started = time.perf_counter()
         asked = rewrite(question, self.turns, analyzer=project.analyzer)
         found = retrieve(project, asked, by=by)
+        self.asked, self.read = asked, found.passages
         searched = time.perf_counter() - started
         project.ledger.audit.record(
             "ask", principal=by.name, asked=digest(question), chunks=_ids(found.passages),

@@ -1,0 +1,191 @@
+"""What people asked on the page: conversations and their turns, each with the label of all that went into it.
+
+Every reading method takes the user: nobody reads another one's. Whether the label still flows to the reader's clearance
+is asked by project/chat.py, at each request.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from ..core.errors import NotFoundError
+from ..core.labels import Label
+from . import db
+from .lineage import link
+from .records import now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """A conversation without its turns."""
+
+    id: str
+    user: str
+    title: str
+    label: Label
+    created_at: str
+    changed_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTurn:
+    """A question and what was answered. `answer` is as `ask --json` prints it, with the places of its marks."""
+
+    id: str
+    conversation: str
+    seq: int
+    label: Label
+    question: str
+    asked: str
+    answer: Mapping[str, Any]
+    latency_ms: int
+    created_at: str
+
+
+def new_id(kind: str) -> str:
+    """A fresh id: `kind`, then 20 random letters and digits in hex. It says nothing and cannot be guessed."""
+    return f"{kind}_{secrets.token_hex(10)}"
+
+
+class Conversations:
+    """Written one turn at a time, each in one durable commit."""
+
+    def __init__(self, database: db.Database) -> None:
+        self._db = database
+
+    def of(self, user: str, *, n: int = 500) -> list[Talk]:
+        """The `n` conversations of `user` that changed last, newest first."""
+        c = db.conversations.c
+        query = select(db.conversations).where(c.user == user).order_by(c.changed_at.desc(), c.id).limit(n)
+        with self._db.reading() as connection:
+            return [_talk(row) for row in connection.execute(query).mappings()]
+
+    def get(self, id: str, *, user: str) -> Talk:
+        """One conversation of `user`. Raises: NotFoundError."""
+        with self._db.reading() as connection:
+            return _find(connection, id, user)
+
+    def turns(self, conversation: str) -> list[StoredTurn]:
+        """All turns of a conversation that the caller was allowed to `get`, in order."""
+        t = db.turns.c
+        with self._db.reading() as connection:
+            query = select(db.turns).where(t.conversation == conversation).order_by(t.seq)
+            return [_turn(row) for row in connection.execute(query).mappings()]
+
+    def spoken(self, conversations: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+        """Question and answer of each turn, by conversation: what a search looks through."""
+        t = db.turns.c
+        found: dict[str, list[tuple[str, str]]] = {}
+        with self._db.reading() as connection:
+            for batch in db.batches(conversations):
+                query = select(t.conversation, t.question, t.answer).where(t.conversation.in_(batch)).order_by(t.seq)
+                for row in connection.execute(query):
+                    found.setdefault(row.conversation, []).append((row.question, row.answer.get("answer", "")))
+        return found
+
+    def turn(self, id: str, *, user: str) -> StoredTurn:
+        """One turn in a conversation of `user`. Raises: NotFoundError."""
+        with self._db.reading() as connection:
+            row = connection.execute(select(db.turns).where(db.turns.c.id == id)).mappings().first()
+            if row is None:
+                raise NotFoundError("there is no such turn")
+            _find(connection, row["conversation"], user)
+        return _turn(row)
+
+    def add(
+        self, turn: StoredTurn, *, user: str, title: str, made_from: Sequence[str], replaces: str | None = None
+    ) -> StoredTurn:
+        """Store a turn and what it was made from (versions); the conversation is made with its first one. The turn
+        `replaces` leaves. The conversation's label is the join of all that ever went into it.
+        Raises: NotFoundError when the conversation, or the turn to be replaced, was deleted meanwhile."""
+        at = now()
+        with self._db.writing() as connection:
+            seq = self._place(connection, turn, user=user, title=title, at=at, replaces=replaces)
+            row = {
+                "id": turn.id, "conversation": turn.conversation, "seq": seq, "label": str(turn.label),
+                "question": turn.question, "asked": turn.asked, "answer": dict(turn.answer),
+                "latency_ms": turn.latency_ms, "created_at": at,
+            }  # fmt: skip
+            connection.execute(db.turns.insert().values(**row))
+            db.upsert(connection, db.nodes, [{"id": turn.id, "label": str(turn.label)}])
+            link(connection, [(turn.id, made_from)])
+        return _turn(row)
+
+    def _place(
+        self, connection: Connection, turn: StoredTurn, *, user: str, title: str, at: str, replaces: str | None
+    ) -> int:
+        t = db.turns.c
+        last = connection.execute(select(func.max(t.seq)).where(t.conversation == turn.conversation)).scalar()
+        if turn.seq == 1 and replaces is None:  # the first question makes the conversation
+            values = {"id": turn.conversation, "user": user, "title": title, "label": str(turn.label), "created_at": at}
+            connection.execute(db.conversations.insert().values(**values, changed_at=at))
+            return 1
+        talk = _find(connection, turn.conversation, user)
+        label = talk.label.join(turn.label)
+        connection.execute(
+            update(db.conversations).where(db.conversations.c.id == talk.id).values(label=str(label), changed_at=at)
+        )
+        if replaces is None:
+            return (last or 0) + 1
+        place = connection.execute(select(t.seq).where(t.id == replaces, t.conversation == talk.id)).scalar()
+        if place is None:
+            raise NotFoundError("the answer to be replaced is gone")
+        _delete_turns(connection, [replaces])
+        return place
+
+    def rename(self, id: str, title: str, *, user: str) -> None:
+        """Raises: NotFoundError."""
+        with self._db.writing() as connection:
+            _find(connection, id, user)
+            connection.execute(update(db.conversations).where(db.conversations.c.id == id).values(title=title))
+
+    def delete(self, id: str, *, user: str) -> None:
+        """The conversation with all its turns. Raises: NotFoundError."""
+        with self._db.writing() as connection:
+            _find(connection, id, user)
+            turns = connection.execute(select(db.turns.c.id).where(db.turns.c.conversation == id)).scalars().all()
+            _delete_turns(connection, turns)
+            connection.execute(db.conversations.delete().where(db.conversations.c.id == id))
+
+
+def erase_answers(connection: Connection, parents: Sequence[str]) -> int:
+    """Empty the answers that quote one of `parents` (versions that leave): what is erased is erased here, too.
+    The question stays: it is the user's. How many."""
+    ids: set[str] = set()
+    for batch in db.batches(list(parents)):
+        query = select(db.edges.c.child).where(db.edges.c.parent.in_(batch), db.edges.c.child.like(r"t\_%", escape="\\"))
+        ids |= set(connection.execute(query).scalars())
+    for batch in db.batches(sorted(ids)):
+        connection.execute(update(db.turns).where(db.turns.c.id.in_(batch)).values(answer=ERASED))
+    return len(ids)
+
+
+ERASED: dict[str, Any] = {"answer": "", "abstained": True, "why": "erased", "confidence": 0.0, "citations": [], "nearest": []}
+
+
+def _delete_turns(connection: Connection, ids: Sequence[str]) -> None:
+    for batch in db.batches(list(ids)):
+        connection.execute(db.turns.delete().where(db.turns.c.id.in_(batch)))
+        connection.execute(db.edges.delete().where(db.edges.c.child.in_(batch)))
+        connection.execute(db.nodes.delete().where(db.nodes.c.id.in_(batch)))
+
+
+def _find(connection: Connection, id: str, user: str) -> Talk:
+    c = db.conversations.c
+    row = connection.execute(select(db.conversations).where(c.id == id, c.user == user)).mappings().first()
+    if row is None:
+        raise NotFoundError("there is no such conversation")
+    return _talk(row)
+
+
+def _talk(row: Mapping[str, Any]) -> Talk:
+    return Talk(**{**row, "label": Label.parse(row["label"])})
+
+
+def _turn(row: Mapping[str, Any]) -> StoredTurn:
+    return StoredTurn(**{**row, "label": Label.parse(row["label"])})
