@@ -6,7 +6,7 @@ a high clearance changes nothing, an admin with a low one sees little.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -24,6 +24,11 @@ ROLES: Mapping[Role, frozenset[Permission]] = {
     "officer": frozenset({"ask", "annotate", "govern"}),  # ... and reads the audit, approves lower labels
     "admin": frozenset({"ask", "annotate", "build", "administer"}),  # ... and keeps people, settings, keys
 }
+
+
+def permissions_of(words: Collection[str]) -> frozenset[Permission]:
+    """What a principal of hagane.yaml may do whose `roles` are `words`: those of the roles among them; else `ask`."""
+    return frozenset({"ask"}).union(*(permissions for role, permissions in ROLES.items() if role in words))
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,10 @@ class SourceConfig(Config):
 
 
 class PrincipalConfig(Config):
-    """Someone who may act. Whoever can read the folder can act as anyone; accounts come with the server."""
+    """Someone who may act. Whoever can read the folder can act as anyone; users who sign in are kept in the ledger."""
 
     clearance: ClearanceText = Field(description="LEVEL, LEVEL:c1+c2 or LEVEL:*")
-    roles: tuple[str, ...] = Field((), description="free words; no meaning yet")
+    roles: tuple[str, ...] = Field((), description="reader, annotator, builder, officer, admin: what they may do; owner may do everything")
 
 
 class ParseConfig(Config):

@@ -6,15 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from dataclasses import replace
 import threading
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
-from hagane.core.errors import ConfigError, StateError, UsageError
+from hagane.core.accounts import PERMISSIONS, permissions_of
+from hagane.core.errors import ConfigError, NotFoundError, RefusedError, StateError, UsageError
 from hagane.core.labels import Label
 from hagane.core.registry import load as load_backend
 from hagane.core.types import Principal
@@ -50,10 +53,21 @@ class Project:
         self.config = load(self.folder)
 
     def principal(self, name: str | None = None) -> Principal:
-        """Who acts: `name`, or `owner`. Raises: NotFoundError."""
-        from hagane.ledger.access import Access
+        """Who acts: a principal of hagane.yaml, or a user by name; without a name, `owner`. Whoever holds the folder may
+        act as anyone. `roles` of the result are permissions: owner has all. Raises: NotFoundError, RefusedError."""
+        from hagane.ledger.access import OWNER, Access
 
-        return Access.of({n: p.clearance for n, p in self.config.principals.items()}).principal(name)
+        wanted = name or OWNER
+        given = self.config.principals.get(wanted)
+        if given is None and (self.state / "ledger.db").exists():
+            with contextlib.suppress(NotFoundError):
+                account = self.ledger.accounts.find(wanted)
+                if account.state != "active":
+                    raise RefusedError(f"{account.name} is disabled", hint="hagane user enable NAME")
+                return cast(Principal, account.principal)
+        found = Access.of({n: p.clearance for n, p in self.config.principals.items()}).principal(wanted)
+        words = PERMISSIONS if wanted == OWNER else permissions_of(given.roles if given else ())
+        return replace(found, roles=tuple(sorted(words)))
 
     @cached_property
     def ledger(self) -> Any:
