@@ -66,6 +66,17 @@ class Index(Protocol):
     def delete(self, documents: Sequence[str], *, purge: bool) -> None: ...
 
 
+class Sealer(Protocol):
+    """What a store keeps content with, where the project is encrypted. `bound` ties the bytes to their place: sealed
+    bytes opened elsewhere are an error. Raises: StorageError for changed bytes, another key or an erased document."""
+
+    form: str  # how content is kept; a store written in another form has to be written anew
+
+    def seal(self, document: str, data: bytes, *, bound: bytes) -> bytes: ...
+    def open(self, document: str, sealed: bytes, *, bound: bytes) -> bytes: ...
+    def term(self, term: str) -> str: ...  # the term, or a keyed hash of it: 32 hex digits
+
+
 class Searcher(Protocol):
     """The reading side. There is no search without a clearance; results only hold chunks whose
     label flows to it. `terms` maps a token to its weight (1.0 for a word of the question)."""

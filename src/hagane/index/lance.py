@@ -3,6 +3,9 @@
 words    id, document, version, label, ordinal, tokens (terms parted by blanks), n_tokens, payload
 vectors  id, document, label, vector (dim x float32)
 
+Where the project is encrypted, a `Sealer` keeps the content: the payload is sealed under its document's key, and the
+terms are keyed hashes. Ranking is the same: BM25 only asks whether terms are equal.
+
 Searches filter by `label IN (...)`, computed from the labels that stand in the table and flow to the
 clearance: a label that cannot be read flows nowhere. `words` is the truth; a vector never has a label
 below its chunk's, whenever the process dies (order of the commits in `relabel` and `delete`).
@@ -14,6 +17,7 @@ has not committed yet). Any number of processes and threads read; each read sees
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +28,12 @@ from lancedb.query import BooleanQuery, MatchQuery, Occur
 
 from ..core.errors import LabelError, StateError
 from ..core.labels import EVERYTHING, Clearance, Label, join
-from ..core.seams import Floats
+from ..core.seams import Floats, Sealer
 from ..core.types import Chunk, Hit, Statistics
+from .form import Form
 from .frequencies import Frequencies
 from .memory import unit_rows
-from .payload import pack, unpack
+from .payload import Plain, pack, unpack
 from .resident import Resident
 from .tables import TERMS, Tables, groups, indexed, is_in, storage, tidy, upsert
 
@@ -96,16 +101,21 @@ class LanceIndex:
     `exact_rows`: up to so many rows vectors are searched exactly in memory (4 x dim bytes each); more
     rows use the approximate index (a scan of all rows in one byte per number), except for a clearance that allows
     fewer.
+    `sealer`: what content is sealed with.
     `space`: the table of vectors that is written and searched ("vectors", "vectors-static", ...). Every
     space on disk is relabelled and deleted from, whichever is open.
     """
 
-    def __init__(self, folder: Path | str, *, exact_rows: int = 200_000, space: str = "vectors") -> None:
+    def __init__(
+        self, folder: Path | str, *, exact_rows: int = 200_000, space: str = "vectors", sealer: Sealer | None = None
+    ) -> None:
         if not space.startswith("vectors"):
             raise ValueError(f"space is {space!r}, must begin with 'vectors'")
         self.folder = Path(folder)
         self._exact_rows = exact_rows
         self._space = space
+        self._sealer = sealer if sealer is not None else Plain()
+        self._form = Form(self.folder, self._sealer.form)
         self._tables = Tables(self.folder)
         self._lock = self._tables.lock
         self._resident: Resident | None = None
@@ -126,19 +136,22 @@ class LanceIndex:
         if not latest:
             return
         chunks = [chunk for chunk, _ in latest.values()]
+        seal = self._sealer
         columns = {
             "id": [chunk.id for chunk in chunks],
             "document": [chunk.document for chunk in chunks],
             "version": [chunk.version for chunk in chunks],
             "label": [str(chunk.label) for chunk in chunks],
             "ordinal": [chunk.ordinal for chunk in chunks],
-            "tokens": [" ".join(terms) for _, terms in latest.values()],
+            "tokens": [" ".join(map(seal.term, terms)) for _, terms in latest.values()],
             "n_tokens": [len(terms) for _, terms in latest.values()],
-            "payload": [pack(chunk) for chunk in chunks],
+            "payload": [seal.seal(chunk.document, pack(chunk), bound=chunk.id.encode()) for chunk in chunks],
         }
         rows = pa.table(columns, schema=WORDS)
         with storage("take in chunks"), self._lock:
             words = self._create("words", WORDS)
+            self._form.require(n_rows=words.count_rows())
+            self._form.note()
             if not self._known_ids(words).isdisjoint(latest):
                 self._replace(words, rows, chunks)
             else:
@@ -296,8 +309,8 @@ class LanceIndex:
         return self._tables.read("be searched", lambda: self._by_words(terms, clearance, n))
 
     def _by_words(self, terms: Mapping[str, float], clearance: Clearance, n: int) -> list[Hit]:
-        table = self._tables.get("words")
-        query = _query(terms)
+        table = self._words()
+        query = _query({self._sealer.term(term): weight for term, weight in terms.items() if term})
         if table is None or query is None or n <= 0:
             return []
         where, n_allowed = self._filter("words", clearance)
@@ -352,12 +365,32 @@ class LanceIndex:
             "be read", lambda: self._tables.rows_of("words", _CHUNK, "id", list(dict.fromkeys(ids)))
         )
         found = {row["id"]: row for row in rows.to_pylist() if flows(row["label"], clearance)}
-        ready = {key: unpack(row.pop("payload"), **row) for key, row in found.items()}
+        ready = {key: self._unpack(**row) for key, row in found.items()}
         return [ready[key] for key in ids if key in ready]
+
+    def _unpack(self, *, id: str, document: str, payload: bytes, **row: Any) -> Chunk:
+        return unpack(self._sealer.open(document, payload, bound=id.encode()), id=id, document=document, **row)
 
     def statistics(self, terms: Sequence[str], *, clearance: Clearance) -> Statistics:
         counted = self._tables.read("be counted", self._counted)
-        return counted.statistics(terms, allowed=lambda label: flows(label, clearance))
+        hidden = {self._sealer.term(term): term for term in terms}
+        found = counted.statistics(list(hidden), allowed=lambda label: flows(label, clearance))
+        return replace(found, frequencies={hidden[term]: n for term, n in found.frequencies.items()})
+
+    def _words(self) -> Any | None:
+        """The words table, None while there is none. Raises: StateError when it is kept in another form."""
+        table = self._tables.get("words")
+        if table is not None:
+            self._form.require(n_rows=table.count_rows())
+        return table
+
+    def drop_words(self) -> None:
+        """Forget all chunks but keep their vectors, because they are to be written in another form."""
+        with storage("drop chunks"), self._lock:
+            self._terms_file.unlink(missing_ok=True)
+            self._tables.drop("words")
+            self._form.forget()
+            self._frequencies = self._known = None
 
     @property
     def _terms_file(self) -> Path:
@@ -421,7 +454,9 @@ class LanceIndex:
         See erased.py."""
         from .erased import traces
 
-        return traces(self.folder, text)
+        found = traces(self.folder, text, self._sealer)
+        hidden = self._sealer.term(text)
+        return found if hidden == text else [*found, *traces(self.folder, hidden, self._sealer)]
 
 
 def _query(terms: Mapping[str, float]) -> MatchQuery | BooleanQuery | None:
