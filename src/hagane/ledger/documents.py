@@ -13,6 +13,7 @@ from ..core.labels import PUBLIC, Clearance, Label
 from ..core.text import folded_path
 from . import db
 from .blobs import FileBlobs, KeyedStore
+from .conversations import erase_answers
 from .lineage import forget
 from .records import (
     Deleted,
@@ -50,6 +51,16 @@ class Documents:
         with self._db.reading() as connection:
             where = [readable(connection, db.documents, clearance), *_narrow(state, source)]
             return _records(connection, *where)
+
+    def brief(self, *, clearance: Clearance) -> list[Row]:
+        """All documents whose label flows to `clearance`, by path, with what a list shows and no more: the wide
+        columns (quality, meta) would make thousands of rows slow."""
+        c = db.documents.c
+        columns = (c.id, c.path, c.title, c.state, c.label, c.source, c.media, c.reason, c.detail, c.duplicate_of,
+                   c.size, c.pages, c.n_chunks, c.version, c.parent, c.sha256, c.changed_at)  # fmt: skip
+        with self._db.reading() as connection:
+            rows = connection.execute(select(*columns).where(readable(connection, db.documents, clearance))).mappings()
+            return sorted((dict(row) for row in rows), key=lambda row: (row["path"], row["source"]))
 
     def get(self, ids: Sequence[str], *, clearance: Clearance) -> dict[str, Record]:
         """The documents of `ids` by id; missing and hidden ones are left out."""
@@ -238,6 +249,7 @@ class Documents:
                 query = select(db.versions).where(db.versions.c.document.in_(batch))
                 versions += [dict(row) for row in connection.execute(query).mappings()]
                 widowed += connection.execute(select(c.id).where(c.duplicate_of.in_(batch))).scalars()
+            erase_answers(connection, [row["id"] for row in versions])
             forgotten = forget(connection, [*ids, *(row["id"] for row in versions)])
             for batch in db.batches(ids):
                 connection.execute(db.documents.delete().where(c.id.in_(batch)))
