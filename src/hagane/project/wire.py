@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from dataclasses import replace
 import threading
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
