@@ -15,7 +15,7 @@ from hagane import __version__
 from hagane.core.errors import HaganeError
 from hagane.core.log import configure
 
-from . import ask, documents, evals, feedback, govern, models
+from . import ask, documents, evals, feedback, govern, models, people
 from .options import say
 
 STOPPED = 130  # what Typer makes of Ctrl-C
@@ -56,6 +56,10 @@ app.command(name="ask")(ask.ask)
 app.command()(govern.label)
 app.add_typer(govern.audit, name="audit")
 app.add_typer(feedback.feedback, name="feedback")
+app.add_typer(people.user, name="user")
+app.add_typer(people.group, name="group")
+app.add_typer(people.token, name="token")
+app.add_typer(people.access, name="access")
 app.add_typer(models.models, name="models")
 app.add_typer(evals.evals, name="eval")
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 ProjectDir = Annotated[Path, typer.Option("--project", metavar="DIR", help="Project folder (default: this one).")]
-As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Act as this principal of hagane.yaml (default: owner).")]
+As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Act as this principal of hagane.yaml, or as this user (default: owner).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Fail at once while another command writes.")]
 
 HERE = Path()
 
@@ -31,3 +32,8 @@ def print_json(value: Any) -> None:
 def say(text: str = "") -> None:
     """Talk, on stderr."""
     print(text, file=sys.stderr)
+
+
+def say_waiting(holder: Any) -> None:
+    """Another command writes."""
+    say(f"waiting for hagane {holder.command} (pid {holder.pid})")

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Select, and_, func, select, update
 
 from ..core.accounts import ROLES, Account, Permission, Role
 from ..core.errors import NotFoundError, RefusedError, StateError, UsageError, nearest
-from ..core.labels import Clearance, join_clearances
+from ..core.labels import Clearance, Label, join_clearances
 from ..core.seams import Auditor
 from ..core.types import Principal
 from . import db
@@ -266,6 +266,13 @@ class Accounts:
         """`by` as the ledger knows them now."""
         with self._db.reading() as connection:
             return actor_of(connection, by)
+
+    def conversation(self, id: str) -> tuple[str, Label] | None:
+        """(id of its user, its label), whoever asks; None when there is none."""
+        c = db.conversations.c
+        with self._db.reading() as connection:
+            row = connection.execute(select(c.user, c.label).where(c.id == id)).first()
+        return None if row is None else (row.user, Label.parse(row.label))
 
     def create(self, new: NewUser, *, by: Principal, taken: Collection[str]) -> Account:
         """A new user. `taken` are names that are none of users. Raises: StateError, RefusedError, UsageError."""

@@ -33,6 +33,7 @@ from .entry import setup_secret as setup_secret
 from .entry import sign_in as sign_in
 from .entry import sign_in_oidc as sign_in_oidc
 from .entry import sign_out as sign_out
+from .why import explain as explain
 from .wire import Project
 
 
