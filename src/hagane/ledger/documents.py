@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, select, update
 
 from ..core.errors import NotFoundError
 from ..core.labels import PUBLIC, Clearance, Label
@@ -16,6 +16,7 @@ from .blobs import FileBlobs, KeyedStore
 from .conversations import erase_answers
 from .lineage import forget
 from .records import (
+    Brief,
     Deleted,
     Draft,
     Record,
@@ -31,6 +32,9 @@ from .records import (
     version_of,
 )
 
+if TYPE_CHECKING:
+    from .keys import Keys
+
 Row = dict[str, Any]
 
 
@@ -38,11 +42,14 @@ class Documents:
     """Reading takes a clearance; what is above it does not exist. The methods called `every_...` are the
     exception: they are for ingestion, which works for the project and not for a person."""
 
-    def __init__(self, database: db.Database, blobs: FileBlobs, parsed: KeyedStore, outputs: KeyedStore) -> None:
+    def __init__(
+        self, database: db.Database, blobs: FileBlobs, parsed: KeyedStore, outputs: KeyedStore, *, keys: Keys | None = None
+    ) -> None:
         self._db = database
         self._blobs = blobs
         self._parsed = parsed
         self._outputs = outputs
+        self._keys = keys
 
     # --- reading, within a clearance
 
@@ -52,15 +59,13 @@ class Documents:
             where = [readable(connection, db.documents, clearance), *_narrow(state, source)]
             return _records(connection, *where)
 
-    def brief(self, *, clearance: Clearance) -> list[Row]:
-        """All documents whose label flows to `clearance`, by path, with what a list shows and no more: the wide
-        columns (quality, meta) would make thousands of rows slow."""
-        c = db.documents.c
-        columns = (c.id, c.path, c.title, c.state, c.label, c.source, c.media, c.reason, c.detail, c.duplicate_of,
-                   c.size, c.pages, c.n_chunks, c.version, c.parent, c.sha256, c.changed_at)  # fmt: skip
+    def brief(self, *, clearance: Clearance) -> list[Brief]:
+        """All documents whose label flows to `clearance`, by path, with what one looks for and no more: whole
+        records of thousands of documents take a second."""
+        columns = [db.documents.c[name] for name in Brief._fields]
         with self._db.reading() as connection:
-            rows = connection.execute(select(*columns).where(readable(connection, db.documents, clearance))).mappings()
-            return sorted((dict(row) for row in rows), key=lambda row: (row["path"], row["source"]))
+            rows = connection.execute(select(*columns).where(readable(connection, db.documents, clearance))).all()
+        return sorted((Brief(*row) for row in rows), key=lambda row: (row.path, row.source))
 
     def get(self, ids: Sequence[str], *, clearance: Clearance) -> dict[str, Record]:
         """The documents of `ids` by id; missing and hidden ones are left out."""
@@ -76,28 +81,26 @@ class Documents:
         Raises: NotFoundError; also when several fit, with the list."""
         wanted = folded_path(doc.strip())
         c = db.documents.c
-        with self._db.reading() as connection:
+        with self._db.reading() as connection:  # paths may be sealed, so that SQL cannot look inside them
             allowed = readable(connection, db.documents, clearance)
-            like = "%" + _escaped(wanted)
-            rows = _records(connection, or_(c.id == wanted, c.path.like(like, escape="\\")), allowed)
-        ways = (
-            [r for r in rows if r.id == wanted],
-            [r for r in rows if r.path == wanted],
-            [r for r in rows if r.path.endswith("/" + wanted)],
-            [r for r in rows if wanted and r.path.endswith(wanted)],
-        )
-        found = next((way for way in ways if way), [])
+            paths = {row.id: row.path for row in connection.execute(select(c.id, c.path).where(allowed))}
+            ways = (
+                [id for id in paths if id == wanted],
+                [id for id, path in paths.items() if path == wanted],
+                [id for id, path in paths.items() if path.endswith("/" + wanted)],
+                [id for id, path in paths.items() if wanted and path.endswith(wanted)],
+            )
+            chosen = next((way for way in ways if way), [])
+            found = _records(connection, c.id.in_(chosen[: db.BATCH]), allowed)
         if not found:
-            with self._db.reading() as connection:
-                paths = connection.execute(select(c.path).where(readable(connection, db.documents, clearance))).scalars()
-                close = _close(wanted, list(paths))
+            close = _close(wanted, list(paths.values()))
             hint = f"did you mean {', '.join(close)}?" if close else "hagane docs lists what there is"
             raise NotFoundError(f"no document {doc!r}", hint=hint)
-        if len(found) > 1:
+        if len(chosen) > 1:
             lines = "\n".join(f"  {r.id}  {r.path}" for r in found[:20])
-            more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
+            more = f"\n  ... and {len(chosen) - 20} more" if len(chosen) > 20 else ""
             raise NotFoundError(
-                f"{doc!r} fits {len(found)} documents:\n{lines}{more}", hint="write more of the path, or the id"
+                f"{doc!r} fits {len(chosen)} documents:\n{lines}{more}", hint="write more of the path, or the id"
             )
         return found[0]
 
@@ -176,6 +179,8 @@ class Documents:
         their parsed bytes and unreferenced originals are deleted. The label is the ledger's: an existing
         document's source label only rises here, its mark stays or rises to `floor`, a lowering ends with changed content.
         """
+        if self._keys is not None:
+            self._keys.make([draft.id for draft in drafts])  # one commit, before any row is sealed with them
         with self._db.writing() as connection:
             rows, before = self._rows(connection, drafts)
             moved = [row["id"] for row in rows if row["id"] in before and before[row["id"]]["path"] != row["path"]]
@@ -257,6 +262,8 @@ class Documents:
                 connection.execute(db.requests.delete().where(db.requests.c.document.in_(batch)))
             lost = {row["sha256"] for row in (*documents.values(), *versions)} - {""}
         self._unlink([row["id"] for row in versions], lost, forgotten.stored)
+        if self._keys is not None:
+            self._keys.drop(ids)
         gone = set(ids)
         return Deleted(
             documents=tuple(id for id in ids if id in documents),
@@ -270,35 +277,40 @@ class Documents:
         """Delete originals, parsed bytes and outputs that no row knows (left by a crash). Only under the
         writer lock, and not between putting a blob and putting its document. How many went."""
         with self._db.reading() as connection:
-            originals = set(connection.execute(select(db.documents.c.sha256)).scalars())
-            originals |= set(connection.execute(select(db.versions.c.sha256)).scalars())
+            originals = _originals(connection)
             versions = set(connection.execute(select(db.versions.c.id)).scalars())
             outputs = set(connection.execute(select(db.steps.c.id).where(db.steps.c.stored)).scalars())
         n = self._parsed.sweep_temporary() + self._outputs.sweep_temporary()
         with self._db.writing():  # uploads place their bytes under this lock
             n += self._blobs.sweep_temporary()
         for store, known in ((self._parsed, versions), (self._outputs, outputs)):
-            for key in list(store.list()):
-                if key not in known:
-                    store.delete(key)
-                    n += 1
-        unknown = [sha256 for sha256 in self._blobs.list() if sha256 not in originals]
-        for batch in db.batches(unknown):  # looked at again under the write lock: uploads come at any time
-            with self._db.writing() as connection:
-                for sha256 in orphans(connection, set(batch)):
-                    self._blobs.delete(sha256)
-                    n += 1
+            left = [key for key in store.list() if key not in known]
+            store.delete_all(left)
+            n += len(left)
+        if self._blobs.delete_unless(originals, dry=True):
+            with self._db.writing() as connection:  # looked at again under the write lock: uploads come at any time
+                n += self._blobs.delete_unless(_originals(connection))
+        self._sweep_keys(versions, outputs)
         return n
 
+    def _sweep_keys(self, versions: set[str], outputs: set[str]) -> None:
+        """Delete keys that nothing uses any more: a crash came between the data and its key."""
+        if self._keys is None:
+            return
+        left = [name for name in self._keys.names("parsed:") if name.partition(":")[2] not in versions]
+        left += [name for name in self._keys.names("steps:") if name.partition(":")[2] not in outputs]
+        with self._db.writing() as connection:
+            known = set(connection.execute(select(db.documents.c.id)).scalars())
+            left += [name for name in self._keys.names("d_") if name not in known]
+            left += [name for name in self._keys.names("blob:") if not self._blobs.has_file(name.partition(":")[2])]
+            self._keys.drop(left)
+
     def _unlink(self, versions: Sequence[str], lost: set[str], outputs: Sequence[str]) -> None:
-        for version in versions:
-            self._parsed.delete(version)
+        self._parsed.delete_all(versions)
         if lost:  # under the write lock, or an upload of the same bytes could come between the look and the deed
             with self._db.writing() as connection:
-                for sha256 in orphans(connection, lost):
-                    self._blobs.delete(sha256)
-        for step in outputs:
-            self._outputs.delete(step)
+                self._blobs.delete_all(orphans(connection, lost))
+        self._outputs.delete_all(outputs)
 
 
 def readable(connection: Connection, table: Table, clearance: Clearance) -> ColumnElement[bool]:
@@ -316,10 +328,6 @@ def _narrow(state: State | None, source: str | None) -> list[ColumnElement[bool]
     return where
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
 def _close(wanted: str, paths: Sequence[str]) -> list[str]:
     """At most three of `paths` whose file name, or the whole, is most like `wanted`."""
     by_name: dict[str, str] = {path.rpartition("/")[2]: path for path in paths} | {path: path for path in paths}
@@ -335,8 +343,8 @@ def _mark(old: Row | None, floor: Label | None) -> str | None:
 
 
 def _records(connection: Connection, *where: ColumnElement[bool]) -> list[Record]:
-    query = select(db.documents).where(*where).order_by(db.documents.c.path, db.documents.c.source)
-    return [record_of(row) for row in connection.execute(query).mappings()]
+    records = [record_of(row) for row in connection.execute(select(db.documents).where(*where)).mappings()]
+    return sorted(records, key=lambda record: (record.path, record.source))  # not in SQL: paths may be sealed
 
 
 def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
@@ -387,6 +395,7 @@ def _write_versions(
             row["media"],
         ):
             values = {name: row[name] for name in ("path", "title", "label", "media")}
+            [values] = db.owned(connection, db.versions, [{**values, "document": row["id"]}])
             connection.execute(update(db.versions).where(v.id == row["version"]).values(**values))
     return _drop_old(connection, [id for id in ids if id in before], keep=keep)
 
@@ -413,6 +422,12 @@ def _drop_old(connection: Connection, ids: Sequence[str], *, keep: int) -> tuple
     for batch in db.batches(leaving):
         connection.execute(db.versions.delete().where(v.id.in_(batch)))
     return dropped, forgotten.stored
+
+
+def _originals(connection: Connection) -> set[str]:
+    """The sha256 of everything that some row refers to."""
+    tables = (db.documents, db.versions, db.uploads)
+    return {sha256 for table in tables for sha256 in connection.execute(select(table.c.sha256)).scalars()} - {""}
 
 
 def orphans(connection: Connection, sha256s: set[str]) -> list[str]:

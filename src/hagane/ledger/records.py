@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..core.labels import Label, join
 from ..core.text import folded_path
@@ -74,6 +74,20 @@ class Record(Draft):
     lowered: bool = False
     added_at: str = ""
     changed_at: str = ""
+
+
+class Brief(NamedTuple):
+    """What a list of documents looks at; `label` as written."""
+
+    id: str
+    path: str
+    source: str
+    title: str
+    state: str
+    label: str
+    media: str
+    parent: str | None
+    changed_at: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
