@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from hagane.core.errors import BusyError
 
 T = TypeVar("T")
 THREADS = 320
+AHEAD = 16  # pieces of a body that wait for the thread that takes them
 STREAMS = 256  # answers that may be open at once
 
 
@@ -84,6 +86,45 @@ class Threads:
                 yield value
         finally:
             gone.set()
+
+    async def feed(self, pieces: AsyncIterator[bytes], take: Callable[[Iterator[bytes]], T]) -> T:
+        """`take` in a thread, given what `pieces` brings, at most AHEAD of them ahead; what it returns. It may return
+        or raise before the end: then the rest is not waited for. When `pieces` raises (the sender went away), so does
+        the iterator that `take` reads, and then this."""
+        loop = asyncio.get_running_loop()
+        waiting: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        room = asyncio.Semaphore(AHEAD)
+
+        def drawn() -> Iterator[bytes]:
+            while True:
+                kind, value = waiting.get()
+                if kind == "end":
+                    return
+                if kind == "error":
+                    raise value
+                yield value
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(room.release)
+
+        async def send() -> None:
+            try:
+                async for piece in pieces:
+                    await room.acquire()
+                    waiting.put(("item", piece))
+                waiting.put(("end", None))
+            except asyncio.CancelledError:
+                waiting.put(("error", ConnectionAbortedError("the sender went away")))
+                raise
+            except BaseException as error:
+                waiting.put(("error", error))
+
+        sending = asyncio.create_task(send())
+        try:
+            return await self.run(lambda: take(drawn()))
+        finally:
+            sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sending
 
     def close(self) -> None:
         for pool in (self._pool, self._streams):
