@@ -6,20 +6,23 @@ Everywhere else the SQL is SQLAlchemy Core that Postgres understands as well.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, exc, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc, literal, select, text
 from sqlalchemy import inspect as inspect_database
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.pool import QueuePool
 
 from ..core.errors import HaganeError, StateError, StorageError
+from .sealed_text import Owned
 
 # the tables are spoken of as db.NAME
+from .tables import Sealed
 from .tables import conversations as conversations
 from .tables import documents as documents
 from .tables import edges as edges
@@ -43,6 +46,10 @@ from .tables import user_groups as user_groups
 from .tables import users as users
 from .tables import versions as versions
 
+if TYPE_CHECKING:
+    from .keys import Keys
+    from .seal import ColumnSeal
+
 BUSY_S = 30.0  # how long a writer waits for another one
 BATCH = 400  # ids per IN (...): SQLite's limit on variables is 32,766, Postgres' plans suffer much earlier
 
@@ -60,22 +67,74 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second)
 """Migration i brings schema version i to i + 1. Only ever appended to."""
 
 
+SEALED = "sealed"  # the fact that holds the epoch of the columns' keys; it is itself in the open
+
+
 class Database:
     """One SQLite file with WAL and durable commits. `reading()` and `writing()` are its transactions."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.engine = _engine(file)
+        self._seal: ColumnSeal | None = None
+        self._checked = False
 
     @classmethod
-    def open(cls, file: Path) -> Database:
-        """Open or create `file` and bring its schema up to date.
-        Raises: StorageError; StateError when a newer hagane wrote it."""
+    def open(cls, file: Path, *, keys: Keys | None = None) -> Database:
+        """Open or create `file` and bring its schema up to date; with `keys`, its content is sealed.
+        Raises: StorageError; StateError when a newer hagane wrote it, or when it is encrypted and there are no
+        keys, or the other way round."""
         with explained(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             database = cls(file)
-            database._migrate()
+            try:
+                database._migrate()
+                database._settle_seal(keys)
+            except BaseException:
+                database.close()
+                raise
         return database
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the content in here is encrypted."""
+        return self._seal is not None
+
+    def _settle_seal(self, keys: Keys | None) -> None:
+        with self.reading() as connection:
+            epoch = _epoch(connection)
+            holding = [table for table in metadata.tables.values() if any(isinstance(c.type, Sealed) for c in table.columns)]
+            empty = not any(connection.execute(select(literal(1)).select_from(table).limit(1)).first() for table in holding)
+        if epoch is None and keys is not None and empty and keys.strict:
+            epoch = secrets.token_hex(4)
+            keys.make([f"columns:{epoch}"])
+            with self.writing() as connection:
+                epoch = _epoch(connection) or epoch
+                write_epoch(connection, epoch)
+        if epoch is None and keys is not None and keys.strict:
+            raise StateError("this project's ledger is not encrypted", hint="hagane keys on encrypts what is there")
+        if epoch is not None and keys is None:
+            raise StateError("this project is encrypted, and hagane.yaml names no key", hint="write encryption.key into hagane.yaml")
+        if epoch is not None and keys is not None:
+            from .seal import ColumnSeal
+
+            self._seal = ColumnSeal(keys, epoch)
+            self._seal.check(epoch)
+        self.engine.dialect.hagane_seal = self._seal  # type: ignore[attr-defined]
+        self._checked = True
+
+    @contextlib.contextmanager
+    def _epoch_of(self, connection: Connection) -> Iterator[None]:
+        """The transaction seals under the epoch that its snapshot names. Raises: StateError when the project was
+        encrypted or decrypted since it was opened."""
+        epoch = _epoch(connection) if self._checked else None
+        if self._checked and (epoch is None) != (self._seal is None):
+            raise StateError("the project's encryption was switched meanwhile", hint="run the command again, or restart the server")
+        if self._seal is None or epoch is None:
+            yield
+        else:
+            with self._seal.within(epoch):
+                yield
 
     def _migrate(self) -> None:
         newest = len(MIGRATIONS)
@@ -98,7 +157,7 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent snapshot."""
-        with explained(self.file), self.engine.connect() as connection, connection.begin():
+        with explained(self.file), self.engine.connect() as connection, connection.begin(), self._epoch_of(connection):
             yield connection
 
     @contextlib.contextmanager
@@ -106,7 +165,7 @@ class Database:
         """A transaction that takes the write lock at once; durable when it ends, undone when it raises."""
         with explained(self.file), self.engine.connect() as connection:
             connection = connection.execution_options(hagane_write=True)
-            with connection.begin():
+            with connection.begin(), self._epoch_of(connection):
                 yield connection
 
     def purge(self) -> None:
@@ -140,9 +199,22 @@ def _schema_version(connection: Connection) -> int:
     return connection.execute(select(schema.c.version)).scalar() or 0
 
 
+def _epoch(connection: Connection) -> str | None:
+    row = connection.exec_driver_sql("SELECT value FROM facts WHERE name = 'sealed'").first()
+    return None if row is None else str(row[0])[1:]
+
+
+def write_epoch(connection: Connection, epoch: str | None) -> None:
+    """Note which epoch's keys seal the ledger's columns, or that none do. In the transaction that makes it so."""
+    connection.exec_driver_sql("DELETE FROM facts WHERE name = 'sealed'")
+    if epoch is not None:
+        connection.execute(text("INSERT INTO facts (name, value) VALUES ('sealed', :epoch)"), {"epoch": f"e{epoch}"})
+
+
 def _engine(file: Path) -> Engine:
     engine = create_engine(
         f"sqlite:///{file}",
+        hide_parameters=True,  # what a failed statement held is content
         poolclass=QueuePool,
         pool_size=8,
         max_overflow=300,
@@ -190,25 +262,35 @@ def explained(file: Path) -> Iterator[None]:
         yield
     except HaganeError:
         raise
-    except (exc.DBAPIError, sqlite3.Error) as cause:
-        origin = getattr(cause, "orig", None) or cause
-        if isinstance(origin, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
-            raise  # our own mistake
-        said = str(origin).lower()
-        for part, what, hint in _EXPLANATIONS:
-            if part in said:
-                raise StorageError(f"{file}: {what}", hint=hint) from cause
-        raise StorageError(f"{file}: the ledger failed ({type(origin).__name__})") from cause
+    except exc.StatementError as cause:
+        if isinstance(cause.orig, HaganeError):  # from sealing a value
+            raise cause.orig from None
+        if not isinstance(cause, exc.DBAPIError):
+            raise
+        _explain(file, cause)
+    except sqlite3.Error as cause:
+        _explain(file, cause)
     except OSError as cause:
         raise StorageError(
             f"{file}: {cause.strerror or type(cause).__name__}", hint="check space and rights"
         ) from cause
 
 
+def _explain(file: Path, cause: exc.DBAPIError | sqlite3.Error) -> NoReturn:
+    origin = getattr(cause, "orig", None) or cause
+    if isinstance(origin, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
+        raise cause  # our own mistake
+    said = str(origin).lower()
+    for part, what, hint in _EXPLANATIONS:
+        if part in said:
+            raise StorageError(f"{file}: {what}", hint=hint) from cause
+    raise StorageError(f"{file}: the ledger failed ({type(origin).__name__})") from cause
+
+
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert `rows`; those whose primary key is there already change nothing."""
     if rows:
-        connection.execute(_insert(connection)(table).on_conflict_do_nothing(), list(rows))
+        connection.execute(_insert(connection)(table).on_conflict_do_nothing(), owned(connection, table, rows))
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -218,7 +300,17 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
     statement = _insert(connection)(table)
     keys = [column.name for column in table.primary_key]
     values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), list(rows))
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), owned(connection, table, rows))
+
+
+def owned(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`rows`, to be written to `table`, with every value marked that is to be sealed under its owner's key."""
+    sealed = getattr(connection.dialect, "hagane_seal", None) is not None
+    owners = {c.name: c.type.owner for c in table.columns if isinstance(c.type, Sealed) and c.type.owner} if sealed else {}
+    return [
+        {name: Owned(value, row[owners[name]]) if name in owners and row.get(owners[name]) else value for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _insert(connection: Connection) -> Any:

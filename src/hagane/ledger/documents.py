@@ -121,6 +121,13 @@ class Documents:
             raise NotFoundError(f"no version {version!r}", hint="deleted, no longer kept, or not yours to read")
         return version_of(row)
 
+    def may_read_whole(self, document: str, *, clearance: Clearance) -> bool:
+        """Whether everything inside a container, however deep, flows to `clearance`: only then may its original
+        be handed out."""
+        with self._db.reading() as connection:
+            inside = _by_id(connection, _with_parts(connection, [document]))
+        return all(Label.parse(row["label"]).flows_to(clearance) for row in inside.values())
+
     def counts(self, *, clearance: Clearance) -> dict[str, int]:
         """Documents by state: {"in": 12, "aside": 1, "duplicate": 0}."""
         c = db.documents.c

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -33,19 +33,23 @@ from .steps import Steps
 from .tokens import Tokens
 from .uploads import Uploads
 
+if TYPE_CHECKING:
+    from .keys import Keys
+
 
 class Ledger:
     """`documents`, `marks` (labels), `steps`, `lineage`, `blobs`, `parsed`, `audit`. Thread-safe."""
 
-    def __init__(self, state: Path, database: db.Database) -> None:
+    def __init__(self, state: Path, database: db.Database, *, keys: Keys | None = None) -> None:
         self.state = state
+        self.keys = keys  # None: not encrypted
         self._db = database
         self.writer = Writer(state / "lock")
         self.audit = AuditLog(state / "audit")
-        self.blobs = FileBlobs(state / "blobs")
-        self.parsed = KeyedStore(state / "parsed")
-        outputs = KeyedStore(state / "steps")
-        self.documents = Documents(database, self.blobs, self.parsed, outputs)
+        self.blobs = FileBlobs(state / "blobs", keys=keys)
+        self.parsed = KeyedStore(state / "parsed", keys=keys)
+        outputs = KeyedStore(state / "steps", keys=keys, kind="steps")
+        self.documents = Documents(database, self.blobs, self.parsed, outputs, keys=keys)
         self.marks = Marks(database, self.audit)
         self.steps = Steps(database, outputs)
         self.files = Files(database)
@@ -61,13 +65,13 @@ class Ledger:
         self.uploads = Uploads(database, self.blobs, self.audit, state / "incoming")
 
     @classmethod
-    def open(cls, folder: Path) -> Ledger:
-        """Open or create the ledger in `folder`/.hagane, migrating an older schema.
+    def open(cls, folder: Path, *, keys: Keys | None = None) -> Ledger:
+        """Open or create the ledger in `folder`/.hagane, migrating an older schema; with `keys`, it is encrypted.
         Raises: StorageError (full, damaged, locked, no rights); StateError (written by a newer hagane)."""
         state = folder / ".hagane"
         with db.explained(state):  # what lies in it is for the one who made it: copies of all documents
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(state, db.Database.open(state / "ledger.db"))
+        return cls(state, db.Database.open(state / "ledger.db", keys=keys), keys=keys)
 
     def only_writer(self, command: str = "sync") -> AbstractContextManager[None]:
         """The project-wide writer lock, held by `command`. Raises: Busy "another sync is running (pid ...)"."""
@@ -77,6 +81,8 @@ class Ledger:
         """Leave no byte of deleted rows in the ledger's files. Once after deletions, not per document.
         Raises: StateError while another process still reads the old state."""
         self._db.purge()
+        if self.keys is not None:
+            self.keys.purge()
 
     def fact(self, name: str, default: Any = None) -> Any:
         """A small remembered JSON value of the project (index fingerprint, operating point, ...)."""
@@ -92,6 +98,8 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
+        if self.keys is not None:
+            self.keys.close()
 
     def __enter__(self) -> Ledger:
         return self

@@ -11,31 +11,45 @@ from typing import Any, Protocol
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.types import TypeDecorator
 
+from .sealed_text import Owned, escaped, unescaped
+
 
 class Seal(Protocol):
-    """What encrypts a column. Equal texts that are `searchable` become equal bytes, so that they can be looked up."""
+    """What encrypts a column. `place` is table.column: a text opens only where it was sealed. Equal texts that are
+    `searchable` become equal bytes, so that they can be looked up; `owner` names the key of others (seal.py)."""
 
-    def seal(self, text: str, *, searchable: bool) -> str: ...
-    def open(self, sealed: str) -> str: ...
+    def seal(self, text: str, *, place: str, searchable: bool, owner: str | None) -> str: ...
+    def open(self, sealed: str, *, place: str) -> str: ...
 
 
 class Sealed(TypeDecorator[str]):
-    """Text that is encrypted where the project is: the engine's dialect carries the `Seal` as `hagane_seal`."""
+    """Text that is encrypted where the project is: the engine's dialect carries the `Seal` as `hagane_seal`.
+
+    `owner` names the column of the same row that says whose key seals it; values come as `Owned` then."""
 
     impl = Text
     cache_ok = True
 
-    def __init__(self, *, searchable: bool = False) -> None:
+    def __init__(self, *, searchable: bool = False, owner: str = "", place: str = "") -> None:
         super().__init__()
         self.searchable = searchable
+        self.owner = owner
+        self.place = place  # set below, from the table
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        value, owner = (value.value, value.owner) if isinstance(value, Owned) else (value, None)
+        if value is None:
+            return None
         seal: Seal | None = getattr(dialect, "hagane_seal", None)
-        return value if seal is None or value is None else seal.seal(value, searchable=self.searchable)
+        if seal is None:
+            return escaped(value)
+        return seal.seal(value, place=self.place, searchable=self.searchable, owner=owner)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
         seal: Seal | None = getattr(dialect, "hagane_seal", None)
-        return value if seal is None or value is None else seal.open(value)
+        return unescaped(value) if seal is None else seal.open(value, place=self.place)
 
 
 class SealedJson(Sealed):
@@ -44,9 +58,15 @@ class SealedJson(Sealed):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return super().process_bind_param(json.dumps(value, ensure_ascii=False), dialect)
+        value, owner = (value.value, value.owner) if isinstance(value, Owned) else (value, None)
+        text = json.dumps(value, ensure_ascii=False)
+        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):  # halves of characters are no UTF-8
+            text = json.dumps(value)
+        return super().process_bind_param(Owned(text, owner) if owner else text, dialect)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        if value is not None and not isinstance(value, str):  # the older type JSON kept bare numbers as numbers
+            return value
         opened = super().process_result_value(value, dialect)
         return None if opened is None else json.loads(opened)
 
@@ -67,28 +87,28 @@ documents = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("source", String(200), nullable=False),
-    Column("path", Text, nullable=False),
+    Column("path", Sealed(searchable=True), nullable=False),
     Column("state", String(20), nullable=False),
     Column("label", Text, nullable=False),
     Column("source_label", Text, nullable=False),
     Column("mark", Text),
     Column("inherited", Text, nullable=False),  # what the container's labels add
     Column("lowered_to", Text),
-    Column("lowered_for", String(64)),  # content sha256 that the lowering is for
+    Column("lowered_for", Sealed(owner="id")),  # content sha256 that the lowering is for
     Column("index_label", Text),  # what the index was last told
     Column("media", String(200), nullable=False),
-    Column("title", Text, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("title", Sealed(owner="id"), nullable=False),
+    Column("sha256", Sealed(searchable=True), nullable=False),
     Column("version", String(40), nullable=False),
     Column("reason", String(40), nullable=False),
-    Column("detail", Text, nullable=False),
+    Column("detail", Sealed(owner="id"), nullable=False),
     Column("duplicate_of", String(40)),
     Column("parent", String(40)),
     Column("pages", Integer, nullable=False),
     Column("n_chars", BigInteger, nullable=False),
     Column("n_chunks", Integer, nullable=False),
-    Column("quality", JSON, nullable=False),
-    Column("meta", JSON, nullable=False),
+    Column("quality", SealedJson(owner="id"), nullable=False),
+    Column("meta", SealedJson(owner="id"), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("added_at", String(32), nullable=False),
@@ -104,10 +124,10 @@ files = Table(
     "files",  # what sync saw last: one row per file of a source, also for containers and files set aside
     metadata,
     Column("source", String(200), primary_key=True),
-    Column("path", Text, primary_key=True),
+    Column("path", Sealed(searchable=True), primary_key=True),
     Column("document", String(40), nullable=False),  # id of the file as a document; its parts' ids are made from it
     Column("stamp", String(120), nullable=False),  # size, times and inode: equal means unchanged
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", Sealed(searchable=True), nullable=False),
     Column("mark", String(32), nullable=False),  # fingerprint of how it was prepared
     Index("files_sha256", "sha256"),
 )
@@ -120,10 +140,10 @@ versions = Table(
     Column("seq", Integer, nullable=False),
     Column("current", Boolean, nullable=False),
     Column("label", Text, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("title", Text, nullable=False),
+    Column("path", Sealed(owner="document"), nullable=False),
+    Column("title", Sealed(owner="document"), nullable=False),
     Column("media", String(200), nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", Sealed(searchable=True), nullable=False),
     Column("created_at", String(32), nullable=False),
     Index("versions_document", "document", "seq"),
     Index("versions_sha256", "sha256"),
@@ -135,10 +155,10 @@ requests = Table(
     Column("id", String(40), primary_key=True),
     Column("document", String(40)),  # one of document and source is set
     Column("source", String(200)),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", Sealed(), nullable=False),
     Column("before", Text, nullable=False),
     Column("to", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Sealed(owner="document"), nullable=False),
     Column("requester", String(200), nullable=False),
     Column("requested_at", String(32), nullable=False),
     Column("state", String(20), nullable=False),  # open, approved, withdrawn
@@ -153,7 +173,7 @@ steps = Table(
     Column("id", String(64), primary_key=True),
     Column("name", String(100), nullable=False),
     Column("version", Integer, nullable=False),
-    Column("output", JSON),  # small outputs; large ones lie in the steps store
+    Column("output", SealedJson()),  # small outputs; large ones lie in the steps store
     Column("stored", Boolean, nullable=False),
     Column("created_at", String(32), nullable=False),
     Index("steps_name", "name"),
@@ -174,7 +194,7 @@ nodes = Table(
     Column("label", Text, nullable=False),
 )
 
-facts = Table("facts", metadata, Column("name", String(200), primary_key=True), Column("value", JSON))
+facts = Table("facts", metadata, Column("name", String(200), primary_key=True), Column("value", SealedJson()))
 
 # people (schema 2)
 
@@ -259,7 +279,7 @@ conversations = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("user", String(40), nullable=False),
-    Column("title", Sealed(), nullable=False),
+    Column("title", Sealed(owner="id"), nullable=False),
     Column("label", Text, nullable=False),  # join of its turns
     Column("created_at", String(32), nullable=False),
     Column("changed_at", String(32), nullable=False),
@@ -273,9 +293,9 @@ turns = Table(
     Column("conversation", String(40), nullable=False),
     Column("seq", Integer, nullable=False),
     Column("label", Text, nullable=False),
-    Column("question", Sealed(), nullable=False),
-    Column("asked", Sealed(), nullable=False),  # as rewritten with the conversation
-    Column("answer", SealedJson(), nullable=False),  # as `ask --json` prints it
+    Column("question", Sealed(owner="conversation"), nullable=False),
+    Column("asked", Sealed(owner="conversation"), nullable=False),  # as rewritten with the conversation
+    Column("answer", SealedJson(owner="conversation"), nullable=False),  # as `ask --json` prints it
     Column("latency_ms", Integer, nullable=False),
     Column("created_at", String(32), nullable=False),
     Index("turns_conversation", "conversation", "seq", unique=True),
@@ -298,7 +318,7 @@ uploads = Table(
     "uploads",  # files that came through the page; their bytes are blobs
     metadata,
     Column("path", Sealed(searchable=True), primary_key=True),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", Sealed(searchable=True), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("label", Text, nullable=False),
     Column("user", String(40), nullable=False),
@@ -322,3 +342,8 @@ jobs = Table(
     Column("ended_at", String(32)),
     Index("jobs_state", "state", "created_at"),
 )
+
+for _table in metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, Sealed):
+            _column.type.place = f"{_table.name}.{_column.name}"

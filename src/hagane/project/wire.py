@@ -181,6 +181,13 @@ class Project:
         config = self.config.answer
         return LlamaCpp(find(name), spawn=Worker, name=name, threads=config.threads, context=config.context)
 
+    @cached_property
+    def renderer(self) -> Any:
+        """What shows originals, in worker processes."""
+        from .rendering import Renderer
+
+        return Renderer()
+
     def share_complete(self) -> dict[str, float]:
         """How much of what is known is searchable: {"words": 0..1, "vectors": 0..1}."""
         chunks, vectors = self.index.count()
@@ -205,7 +212,7 @@ class Project:
     def close(self) -> None:
         """Let go of databases and engines."""
         made = [model for _, model in self._models.values()]
-        for part in (*made, self.__dict__.get("ledger")):
+        for part in (*made, self.__dict__.get("renderer"), self.__dict__.get("ledger")):
             if part is not None:
                 part.close()
 
