@@ -6,14 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server.site import Site, copied, made
+from server.site import Site, copied, made, staffed
 from small_company import Folder
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synced company that is copied for each site: syncing takes seconds, copying milliseconds."""
-    return made(tmp_path_factory.mktemp("template") / "company").path
+    return made(tmp_path_factory.mktemp("synced") / "company").path
+
+
+@pytest.fixture(scope="session")
+def template(synced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a first administrator."""
+    company = copied(synced, tmp_path_factory.mktemp("template") / "company")
+    staffed(company.path)
+    return company.path
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +41,6 @@ def own_site(template: Path, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def folder(template: Path, tmp_path: Path) -> Folder:
-    """A synced company without a server."""
-    return copied(template, tmp_path / "company")
+def folder(synced: Path, tmp_path: Path) -> Folder:
+    """A synced company without users and without a server."""
+    return copied(synced, tmp_path / "company")

@@ -19,17 +19,17 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 from small_company import TEXTS, YAML, Folder
+from sqlalchemy import select
 
 from hagane.core.accounts import ROLES as GIVEN
 from hagane.core.accounts import Role
 from hagane.core.types import Principal
+from hagane.ledger.sessions import Limits
+from hagane.ledger.tables import users
+from hagane.project import people
 from hagane.project.wire import Project
 from hagane.server.app import create_app
 
-try:
-    from hagane.project import people
-except ImportError:  # until it stands
-    import fake_people as people
 
 ROLES: tuple[Role, ...] = ("reader", "annotator", "builder", "officer", "admin")
 CLEARANCES = ("public", "internal", "confidential", "confidential:hr", "restricted:*")
@@ -54,31 +54,51 @@ def copied(template: Path, folder: Path) -> Folder:
     return Folder(folder)
 
 
+ADMIN = "管理者"
+
+
+def staffed(folder: Path) -> None:
+    """Give the company in `folder` its first administrator."""
+    with Project.open(folder) as project:
+        secret = people.setup_secret(project)
+        assert secret is not None
+        people.set_up(project, secret, name=ADMIN, password=PASSWORD)
+
+
 class Site:
-    """One project, one application, its people. Close it when done."""
+    """One staffed project, one application, its people. Close it when done."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.project = Project.open(folder)
-        self.app = create_app(self.project, people=people)
-        secret = people.setup_secret(self.project)
-        assert secret is not None
-        self.admin = people.set_up(self.project, secret, name="管理者", password=PASSWORD)
-        self._clients: dict[tuple[str, ...], TestClient] = {}
-        self._made: set[str] = set()
+        self.app = create_app(self.project)
+        self._clients: dict[str, TestClient] = {}
+        self._signed: dict[str, people.SignedIn] = {}
 
     @property
     def by(self) -> Principal:
         """The first administrator."""
-        return self.admin.caller.principal
+        return self.signed(ADMIN).caller.principal
 
-    def user(self, role: str, clearance: str = "internal", *, name: str | None = None) -> str:
-        """The name of someone with that role and clearance, made when first asked for."""
+    def user(self, role: str, clearance: str = "internal", *, name: str | None = None, password: str | None = None) -> str:
+        """The name of someone with that role and clearance, made when first asked for. A password takes half a second
+        of argon2, twice: only for tests that sign in with it."""
         name = name or f"{role}-{clearance.replace(':', '-').replace('*', 'all')}"
-        if name not in self._made:
-            people.create_user(self.project, name, role=role, clearance=clearance, password=PASSWORD, by=self.by)
-            self._made.add(name)
+        if name not in {account.name for account in people.users(self.project, by=self.by)}:
+            people.create_user(self.project, name, role=role, clearance=clearance, password=password, by=self.by)
         return name
+
+    def signed(self, name: str) -> people.SignedIn:
+        """A session of someone, made behind the doors: as `people.sign_in` does, without a password."""
+        if name not in self._signed:
+            ledger, limits = self.project.ledger, Limits()
+            with ledger._db.writing() as connection:
+                id = next(row.id for row in connection.execute(select(users.c.id, users.c.name)) if row.name == name)
+                _, cookie = ledger.sessions.start(connection, id, how="password", limits=limits, at=ledger.sessions.clock())
+            caller = people.session(self.project, cookie)
+            assert caller is not None
+            self._signed[name] = people.SignedIn(caller, cookie)
+        return self._signed[name]
 
     def fresh(self, **headers: str) -> TestClient:
         """A browser that nobody signed in, with its own cookies."""
@@ -90,17 +110,18 @@ class Site:
     def client(self, role: str, clearance: str = "internal", *, name: str | None = None) -> TestClient:
         """Signed in at the page; the same client each time. Its CSRF token goes along with every request."""
         name = self.user(role, clearance, name=name)
-        if ("session", name) not in self._clients:
-            signed = people.sign_in(self.project, name, PASSWORD)
+        if name not in self._clients:
+            signed = self.signed(name)
             client = self.fresh(**{"X-CSRF-Token": signed.caller.csrf})
             client.cookies.set("hagane_session", signed.cookie, domain="localhost.local")
-            self._clients["session", name] = client
-        return self._clients["session", name]
+            self._clients[name] = client
+        return self._clients[name]
 
     def token(self, role: str, clearance: str = "internal", *, scopes: tuple[str, ...] | None = None, name: str | None = None) -> str:
         """A new API token's secret; scopes: all of the role unless given."""
         name = self.user(role, clearance, name=name)
-        return people.create_token(self.project, name, name="検査", scopes=scopes or tuple(sorted(GIVEN[role])), by=self.by)[1]
+        by = self.signed(name).caller.principal
+        return people.create_token(self.project, name, name="検査", scopes=scopes or tuple(sorted(GIVEN[role])), by=by)[1]
 
     def program(self, role: str, clearance: str = "internal", *, scopes: tuple[str, ...] | None = None, name: str | None = None) -> TestClient:
         """A program with an API token."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from server.site import Site
+from server.site import CLEARANCES, ROLES, Site
 
 from hagane.core.errors import HaganeError
 from hagane.server.access import Asking, Building, needs
@@ -35,20 +35,28 @@ def test_a_bad_token_is_refused_even_beside_a_good_session(site: Site, given: st
     assert error(answer)["code"] == "invalid_api_key"
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_can_be_made_and_let_in(site: Site, role: str):
+    """The fixture that all tests of routes stand on."""
+    for clearance in CLEARANCES:
+        assert site.client(role, clearance).get(WHERE).status_code == 200
+    assert site.program(role, "confidential:hr").get(WHERE).status_code == 200
+
+
 def test_a_token_wins_over_a_session(site: Site):
     """Both at once: what the token may do counts."""
     client = site.client("admin")
-    token = site.token("reader", scopes=("annotate",))
+    token = site.token("annotator", scopes=("annotate",))
     assert client.get(WHERE).status_code == 200
     assert client.get(WHERE, headers={"Authorization": f"Bearer {token}"}).status_code == 403
 
 
 def test_a_refusal_is_recorded_without_what_was_asked(own_site: Site):
-    answer = own_site.program("reader", scopes=("annotate",)).get(WHERE + "?question=給与")
+    answer = own_site.program("annotator", scopes=("annotate",)).get(WHERE + "?question=給与")
     assert answer.status_code == 403
     assert error(answer)["type"] == "permission_error"
     last = own_site.records("refused")[-1]
-    assert (last["route"], last["need"], last["principal"]) == (WHERE, "ask", "reader-internal")
+    assert (last["route"], last["need"], last["principal"]) == (WHERE, "ask", "annotator-internal")
     assert "給与" not in str(last)
 
 

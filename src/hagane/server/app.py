@@ -50,13 +50,13 @@ class SiteState:
     threads: Threads
     doorkeeper: Any  # server/doorkeeper.py: who is calling
     pages: Any  # server/pages.py: templates and languages
+    sso: Any = None  # server/oidc.py: the identity provider, once someone asked for it
 
 
-def create_app(project: Project, *, host: str | None = None, people: Any = None) -> FastAPI:
+def create_app(project: Project, *, host: str | None = None) -> FastAPI:
     """The server over `project`, to be bound to `host` (hagane.yaml's unless given).
     Raises: HaganeError when a route does not say who may use it."""
-    if people is None:
-        from hagane.project import people
+    from hagane.project import people
 
     from .doorkeeper import Doorkeeper
     from .errors import install_errors
