@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hagane.core.errors import RefusedError, UnknownModelError, UsageError, nearest
@@ -23,6 +24,7 @@ from hagane.models import catalog
 from hagane.rag.answer_rewrite import Turn, rewrite
 
 from .abstain import abstention
+from .config import FILE
 from .questions import Conversation, answer_shown
 from .wire import Project
 
@@ -32,18 +34,28 @@ _RECORDERS = ThreadPoolExecutor(16, thread_name_prefix="record")  # write what a
 
 
 def offered(project: Project) -> list[dict[str, Any]]:
-    """Every model that may be asked by name: {"id", "kind": assistant | chat | embedding, "title"}."""
-    rows = [{"id": ASSISTANT, "kind": "assistant", "title": "answers from the documents"}]
-    rows += [{"id": name, "kind": "chat", "title": model.model} for name, model in project.config.models.items()]
+    """Every model that may be asked by name: {"id", "kind": assistant | chat | embedding, "title", "created"}, the last
+    one seconds since 1970: when hagane.yaml, or the model's file, was written."""
+    written = _written(project.folder / FILE)
+    rows = [{"id": ASSISTANT, "kind": "assistant", "title": "answers from the documents", "created": written}]
+    for name, model in project.config.models.items():
+        if name != ASSISTANT:
+            rows.append({"id": name, "kind": "chat", "title": model.model, "created": written})
     named = {row["id"] for row in rows}
-    rows += [
-        {"id": entry.info.name, "kind": "chat", "title": entry.info.title}
-        for entry in catalog.available()
-        if entry.state != "missing" and entry.info.name not in named
-    ]
+    for entry in catalog.available():
+        if entry.state != "missing" and entry.info.name not in named:
+            created = _written(entry.file) if entry.file else written
+            rows.append({"id": entry.info.name, "kind": "chat", "title": entry.info.title, "created": created})
     if project.embedder is not None:
-        rows.append({"id": project.embedder.name, "kind": "embedding", "title": "vectors of the index"})
+        rows.append({"id": project.embedder.name, "kind": "embedding", "title": "vectors of the index", "created": written})
     return rows
+
+
+def _written(file: Path) -> int:
+    try:
+        return int(file.stat().st_mtime)
+    except OSError:
+        return 0
 
 
 def chat_model(project: Project, name: str) -> Any:

@@ -1,0 +1,163 @@
+"""An answer that a thread makes piece by piece: to the client at once, no thread left behind when the client goes.
+
+Leaner than a framework's streaming response: no queue object, no task per piece, and pieces that wait go out together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from .threads import Threads
+
+EVENTS = "text/event-stream; charset=utf-8"
+JSON = "application/json"
+_AHEAD = 1024  # pieces that may wait for a slow client before the thread waits, too
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class Pieces(Response):
+    """The bytes that `make()` yields; empty ones are only a chance to notice that the client went away.
+
+    What `make()` raises before its first byte becomes an error answer; later, `torn(error)` ends the answer.
+    `media` EVENTS: sent as they come; JSON: one body.
+    """
+
+    def __init__(
+        self, threads: Threads, make: Callable[[], Iterator[bytes]], *, media: str, torn: Callable[[BaseException], bytes] | None = None
+    ) -> None:
+        self._threads, self._make, self._torn = threads, make, torn
+        self.background = None
+        self.status_code = 200
+        self.init_headers(_HEADERS | {"Content-Type": media})
+        self._whole = media == JSON
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        flow = _Flow(self._make, self._torn)
+        self._threads.start(flow.draw)
+        watch = asyncio.ensure_future(_watch(receive, flow))
+        try:
+            body, more = await flow.take()
+            while self._whole and more:
+                rest, more = await flow.take()
+                body += rest
+            if flow.gone:
+                return
+            headers = [*self.raw_headers, (b"content-length", b"%d" % len(body))] if self._whole else self.raw_headers
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+            while more:
+                body, more = await flow.take()
+                if flow.gone:
+                    return
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+        finally:
+            flow.leave()
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await watch
+
+
+async def _watch(receive: Receive, flow: _Flow) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    flow.leave()
+
+
+class _Flow:
+    """What passes from the thread to the loop."""
+
+    def __init__(self, make: Callable[[], Iterator[bytes]], torn: Callable[[BaseException], bytes] | None) -> None:
+        self._make, self._torn = make, torn
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[bytes] = deque()
+        self._awake: asyncio.Future[None] | None = None
+        self._told = False  # the loop will look; no need to tell it again
+        self._ended = False
+        self._error: BaseException | None = None
+        self._begun = False
+        self._room = threading.Event()
+        self.gone = False
+
+    def draw(self) -> None:
+        """In the thread: all pieces, then the end."""
+        try:
+            pieces: Any = self._make()
+            try:
+                for piece in pieces:
+                    if self.gone:
+                        break
+                    if piece:
+                        self._waiting.append(piece)
+                        self._tell()
+                        if len(self._waiting) > _AHEAD:
+                            self._wait_for_room()
+            finally:
+                pieces.close()
+        except BaseException as error:
+            self._error = error
+        self._ended = True
+        self._told = False  # the end is always told
+        self._tell()
+
+    def _wait_for_room(self) -> None:
+        while len(self._waiting) > _AHEAD and not self.gone:
+            self._room.clear()
+            self._room.wait(1.0)
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if self._awake is not None and not self._awake.done():
+            self._awake.set_result(None)
+
+    async def take(self) -> tuple[bytes, bool]:
+        """In the loop: what waits, and whether more may come. Raises what the thread raised before the first byte."""
+        while True:
+            self._told = False
+            ended = self._ended  # read before the pieces: they are complete when it is set
+            if self._waiting:
+                body = self._drain()
+                if ended and self._error is not None:
+                    body += self._said()
+                self._begun = True
+                return body, not ended
+            if ended or self.gone:
+                if self._error is not None and not self.gone:
+                    if not self._begun:
+                        raise self._error
+                    return self._said(), False
+                return b"", False
+            self._awake = self._loop.create_future()
+            if not self._waiting and not self._ended and not self.gone:
+                await self._awake
+            self._awake = None
+
+    def _drain(self) -> bytes:
+        waiting = self._waiting
+        body = waiting.popleft() if len(waiting) == 1 else b"".join(waiting.popleft() for _ in range(len(waiting)))
+        self._room.set()
+        return body
+
+    def _said(self) -> bytes:
+        assert self._error is not None
+        if self._torn is None:
+            raise self._error
+        return self._torn(self._error)
+
+    def leave(self) -> None:
+        """The client went away, or has everything: the thread stops at its next piece."""
+        self.gone = True
+        self._room.set()
+        self._wake()
