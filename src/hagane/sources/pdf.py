@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pypdfium2 as pdfium
@@ -109,8 +109,8 @@ def _read_page(page: Any, number: int) -> Sheet:
 def _opened(blob: Blob) -> Iterator[Any]:
     if blob.size > _MAX_BYTES:
         raise SourceError(f"{blob.size} bytes, more than {_MAX_BYTES}", reason="too_large")
-    try:
-        pdf = pdfium.PdfDocument(blob.file)
+    try:  # pdfium looks for the file behind a link; one that lies in memory has no other name
+        pdf = pdfium.PdfDocument(Path(blob.file).read_bytes() if blob.file.startswith("/proc/") else blob.file)
     except pdfium.PdfiumError as cause:
         code = getattr(cause, "err_code", None)
         if code == raw.FPDF_ERR_PASSWORD or "assword" in str(cause):
@@ -245,3 +245,12 @@ def render_page(blob: Blob, page: int, *, dpi: int = 150, box: Box | None = None
         stream = io.BytesIO()
         image.save(stream, "PNG")
         return stream.getvalue()
+
+
+def page_size(blob: Blob, page: int) -> tuple[float, float]:
+    """Width and height of a page (counted from 1) as shown, in points. Raises: as `render_page`."""
+    with _opened(blob) as pdf:
+        if not 1 <= page <= len(pdf):
+            raise ValueError(f"page {page} of {len(pdf)}")
+        width, height = pdf[page - 1].get_size()
+        return width, height

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..core.errors import SourceError
 from ..core.types import Aside, Blob, Document
@@ -52,12 +53,7 @@ class XlsxParser:
         """One document. Raises: SourceError damaged, encrypted, empty, hostile, too_large."""
         made = Builder()
         with Package(blob.file, limits=self._limits, budget=self._budget) as package:
-            root = next((name for name in ("xl/workbook.xml", "xl/Workbook.xml") if name in package), None)
-            book_path = root or _main_part(package)
-            tree = parse(package.read(book_path))
-            links = relations(package, book_path)
-            book = _book(package, tree, links)
-            sheets = [(e, links.get(attribute(e, "id") or "")) for e in child(tree, "sheets") or ()]
+            book, sheets = _workbook(package)
             hidden = []
             for page, (sheet, link) in enumerate(sheets, 1):
                 name = fold(sheet.get("name") or f"Sheet{page}")
@@ -81,6 +77,29 @@ class XlsxParser:
             pages=max(1, len(sheets)),
             meta=meta,
         )
+
+
+def worksheet(file: str, page: int, *, limits: Limits) -> tuple[str, list[Cell]]:
+    """The name and the cells of one worksheet (counted from 1) as they stand, for showing it.
+    Raises: SourceError as the parser; ValueError for a sheet that the file does not have."""
+    with Package(file, limits=limits) as package:
+        book, sheets = _workbook(package)
+        if not 1 <= page <= len(sheets):
+            raise ValueError(f"sheet {page} of {len(sheets)}")
+        sheet, link = sheets[page - 1]
+        if link is None or link.target not in package or not link.kind.endswith("/worksheet"):
+            raise ValueError(f"sheet {page} holds no cells")
+        return fold(sheet.get("name") or f"Sheet{page}"), _sheet_cells(package.read(link.target), book, limits)
+
+
+def _workbook(package: Package) -> tuple[_Book, list[tuple[Element, Any]]]:
+    """What all sheets share, and each sheet with the link to its part (None: there is none)."""
+    root = next((name for name in ("xl/workbook.xml", "xl/Workbook.xml") if name in package), None)
+    book_path = root or _main_part(package)
+    tree = parse(package.read(book_path))
+    links = relations(package, book_path)
+    sheets = [(e, links.get(attribute(e, "id") or "")) for e in child(tree, "sheets") or ()]
+    return _book(package, tree, links), sheets
 
 
 def _main_part(package: Package) -> str:
