@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
+from .options import HERE, As, Json, NoWait, ProjectDir, open_project, print_json, say, say_waiting
 from .progress import ProgressKind, progress
 
 Yes = Annotated[bool, typer.Option("--yes", help="Delete even when a source is missing or lost many documents.")]
@@ -35,93 +35,76 @@ def add(
     yes: Yes = False,
     words_only: WordsOnly = False,
     strict: Strict = False,
+    no_wait: NoWait = False,
     progress_kind: ProgressKind = "auto",
     project: ProjectDir = HERE,
     as_: As = None,
     json: Json = False,
 ) -> None:
     """Write folders or files into hagane.yaml and take their documents in."""
-    from hagane.project.documents import add as write
-
-    with open_project(project) as opened:
-        opened.principal(as_)
-        write(opened, paths, label=label, name=name)
-        _sync(opened, as_, yes=yes, words_only=words_only, strict=strict, progress_kind=progress_kind, json=json)
+    wanted = {"paths": [str(path.absolute()) for path in paths], "label": label, "name": name, "yes": yes, "words_only": words_only}
+    _take_in("add", wanted, project, as_, strict=strict, no_wait=no_wait, progress_kind=progress_kind, json=json)
 
 
 def sync(
     yes: Yes = False,
     words_only: WordsOnly = False,
     strict: Strict = False,
+    no_wait: NoWait = False,
     progress_kind: ProgressKind = "auto",
     project: ProjectDir = HERE,
     as_: As = None,
     json: Json = False,
 ) -> None:
     """Bring search up to date with the sources: new, changed, renamed and deleted files."""
+    wanted = {"yes": yes, "words_only": words_only}
+    _take_in("sync", wanted, project, as_, strict=strict, no_wait=no_wait, progress_kind=progress_kind, json=json)
+
+
+def _take_in(
+    verb: str, wanted: dict[str, Any], project: Path, as_: str | None, *, strict: bool, no_wait: bool, progress_kind: str, json: bool
+) -> None:  # fmt: skip
+    """add or sync: here, or by the server that runs on this project."""
+    from hagane.project.handover import carry_out
+
     with open_project(project) as opened:
-        _sync(opened, as_, yes=yes, words_only=words_only, strict=strict, progress_kind=progress_kind, json=json)
-
-
-def _sync(opened: Any, as_: str | None, *, yes: bool, words_only: bool, strict: bool, progress_kind: str, json: bool) -> None:
-    from hagane.project.documents import sync as run
-
-    started = time.perf_counter()
-    with progress(progress_kind) as emit:
-        report = run(opened, by=opened.principal(as_), yes=yes, words_only=words_only, emit=emit)
+        opened.principal(as_)
+        started = time.perf_counter()
+        with progress(progress_kind) as emit:
+            report = carry_out(opened, verb, wanted, as_=as_, emit=emit, waiting=None if no_wait else say_waiting)
     seconds = round(time.perf_counter() - started, 2)
-    failed = bool(report.refused) or (strict and bool(report.aside))
+    failed = bool(report["refused"]) or (strict and bool(report["aside"]))
     if json:
-        print_json(_summary(report, seconds))
+        print_json({**report, "seconds": seconds})
     else:
         _print_report(report, seconds)
     if failed:
         raise typer.Exit(1)
 
 
-def _summary(report: Any, seconds: float) -> dict[str, Any]:
-    return {
-        "added": report.added,
-        "changed": report.changed,
-        "renamed": [{"from": old, "to": new} for old, new in report.renamed],
-        "removed": report.removed,
-        "unchanged": report.unchanged,
-        "aside": report.aside,
-        "refused": report.refused,
-        "label_requests": report.requests,
-        "duplicates": report.duplicates,
-        "relabelled": report.relabelled,
-        "labels_kept": report.kept,
-        "chunks": report.chunks,
-        "vectors": report.vectors,
-        "complete": report.complete,
-        "seconds": seconds,
-    }
-
-
 def _print_report(report: Any, seconds: float) -> None:
     counts = {
-        "added": len(report.added), "changed": len(report.changed), "renamed": len(report.renamed),
-        "removed": len(report.removed), "unchanged": report.unchanged, "set aside": len(report.aside),
-        "relabelled": report.relabelled,
+        "added": len(report["added"]), "changed": len(report["changed"]), "renamed": len(report["renamed"]),
+        "removed": len(report["removed"]), "unchanged": report["unchanged"], "set aside": len(report["aside"]),
+        "relabelled": report["relabelled"],
     }  # fmt: skip
     print(", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing to do", f"({seconds:.1f} s)")
-    print(f"{report.chunks:,} passages, {report.vectors:,} with vectors" + (f"; {report.duplicates:,} copies searched once" if report.duplicates else ""))
-    for aside in report.aside[:20]:
+    print(f"{report['chunks']:,} passages, {report['vectors']:,} with vectors" + (f"; {report['duplicates']:,} copies searched once" if report["duplicates"] else ""))
+    for aside in report["aside"][:20]:
         say(f"  set aside: {aside['path']}: {aside['reason']}" + (f" ({aside['detail']})" if aside["detail"] else ""))
-    if len(report.aside) > 20:
-        say(f"  ... and {len(report.aside) - 20:,} more: hagane docs")
-    for waiting in report.requests:
+    if len(report["aside"]) > 20:
+        say(f"  ... and {len(report['aside']) - 20:,} more: hagane docs")
+    for waiting in report["label_requests"]:
         say(f"  source {waiting['source']} keeps {waiting['from']}: lowering to {waiting['to']} waits for a second principal")
         say(f"    hagane label approve {waiting['id']} --as NAME")
-    if report.kept:
-        say(f"  {report.kept:,} keep the label that their file had under another source; to lower one: hagane label DOC LABEL --reason TEXT")
-    for refused in report.refused:
+    if report["labels_kept"]:
+        say(f"  {report['labels_kept']:,} keep the label that their file had under another source; to lower one: hagane label DOC LABEL --reason TEXT")
+    for refused in report["refused"]:
         say(f"  nothing deleted in source {refused['source']}: {refused['why']} ({len(refused['paths']):,})")
         for path in refused["paths"][:10]:
             say(f"    {path}")
         say("    hint: if that is right, run again with --yes")
-    if not report.complete:
+    if not report["complete"]:
         say("  not all passages have vectors yet: hagane sync goes on")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hagane.core.errors import UsageError
 
-from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
+from .options import HERE, As, Json, NoWait, ProjectDir, open_project, print_json, say, say_waiting
 
 audit = typer.Typer(help="The record of what happened.", no_args_is_help=True)
 
@@ -19,6 +19,7 @@ def label(
     doc: Annotated[str, typer.Argument(metavar="DOC|approve|list", help="Id, path or path ending; or `approve`, or `list`.")],
     to: Annotated[str | None, typer.Argument(metavar="LABEL|ID", help="LEVEL or LEVEL:c1+c2; or a request's id.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why. Needed for every change.")] = None,
+    no_wait: NoWait = False,
     project: ProjectDir = HERE,
     as_: As = None,
     json: Json = False,
@@ -27,12 +28,17 @@ def label(
 
     hagane label DOC LABEL --reason TEXT | hagane label approve ID --as OTHER | hagane label list
     """
-    from hagane.project import documents
+    from hagane.project.documents import requests
+    from hagane.project.handover import carry_out
 
     with open_project(project) as opened:
         by = opened.principal(as_)
+
+        def change(verb: str, wanted: dict[str, Any]) -> Any:
+            return carry_out(opened, verb, wanted, as_=as_, emit=lambda event: None, waiting=None if no_wait else say_waiting)
+
         if doc == "list" and to is None:
-            waiting = documents.requests(opened, by=by)
+            waiting = requests(opened, by=by)
             if json:
                 print_json({"requests": waiting})
             for row in () if json else waiting:
@@ -43,12 +49,12 @@ def label(
         if to is None:
             raise UsageError("a LABEL is missing", hint="hagane label DOC LABEL --reason TEXT")
         if doc == "approve":
-            done = documents.approve(opened, to, by=by)
+            done = change("approve", {"request": to})
             print_json(done) if json else print(f"{done['before']} -> {done['after']} ({len(done['documents'])} documents)")
             return
         if reason is None:
             raise UsageError("a change of label needs a reason", hint='--reason "..."')
-        done = documents.relabel(opened, doc, to, by=by, reason=reason)
+        done = change("label", {"doc": doc, "to": to, "reason": reason})
     if json:
         print_json(done)
     elif done["request"]:

@@ -100,9 +100,10 @@ class Writer:
         try:
             yield
         finally:
-            with self._inside:  # not while one of them still writes
+            if self._inside.acquire(timeout=1.0):
                 self._kept = False
-            os.close(handle)
+                self._inside.release()
+                os.close(handle)  # else one of them still writes: the lock goes with the process
 
     @property
     def is_kept(self) -> bool:
