@@ -30,7 +30,6 @@ from hagane.project import people
 from hagane.project.wire import Project
 from hagane.server.app import create_app
 
-
 ROLES: tuple[Role, ...] = ("reader", "annotator", "builder", "officer", "admin")
 CLEARANCES = ("public", "internal", "confidential", "confidential:hr", "restricted:*")
 PASSWORD = "正しい馬の電池ホチキス42"
@@ -140,7 +139,7 @@ class Site:
 @contextlib.contextmanager
 def serving(folder: Path, *more: str, env: dict[str, str] | None = None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`hagane serve --port 0` over `folder` in a process of its own: its URL and the process; ended afterwards."""
-    command = [sys.executable, "-m", "hagane", "serve", "--port", "0", "--project", str(folder), *more]
+    command = [sys.executable, "-c", "from hagane.cli.main import main; main()", "serve", "--port", "0", "--project", str(folder), *more]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     ) as process:
