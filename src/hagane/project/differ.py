@@ -9,6 +9,7 @@ from typing import Any
 from hagane.core.types import Document, Principal
 
 from . import documents
+from .shelf import one
 from .wire import Project
 
 AROUND = 2  # equal paragraphs shown on each side of a change
@@ -21,6 +22,7 @@ def compare(project: Project, doc: str, old: str, new: str, *, by: Principal) ->
     """{"path", "title", "old", "new", "rows", "changed"}: rows are {"kind", "left", "right"} with kind same, changed,
     added, removed or gap; left and right are lists of [text, is it changed], None where that side has nothing.
     A gap has {"n"}: equal paragraphs that are left out. Raises: NotFoundError."""
+    one(project, doc, by=by)
     left, right = (documents.show(project, doc, by=by, version=version) for version in (old, new))
     rows = list(_folded(_rows(_paragraphs(left.document), _paragraphs(right.document))))
     changed = sum(row["kind"] in ("changed", "added", "removed") for row in rows)

@@ -14,10 +14,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from hagane.core.errors import RefusedError, UsageError
+from hagane.core.errors import NotFoundError, RefusedError, UsageError
+from hagane.core.labels import Level
 from hagane.core.types import Principal
 from hagane.ledger.access import can_read, require
-from hagane.ledger.records import Brief
+from hagane.ledger.records import Brief, Record
 from hagane.ledger.uploads import SOURCE
 
 from . import documents, work
@@ -97,11 +98,27 @@ def _shown(project: Project, rows: Sequence[Brief], *, by: Principal) -> list[di
     return told
 
 
+def one(project: Project, doc: str, *, by: Principal) -> Record:
+    """The document with the id `doc`. Raises: NotFoundError, also for what `by` may not see."""
+    found = project.ledger.documents.get([doc], clearance=by.clearance).get(doc)
+    if found is None:
+        raise NotFoundError("no such document", hint="the list of documents shows what there is")
+    return found
+
+
+def relabel(project: Project, doc: str, label: str, *, by: Principal, reason: str) -> dict[str, Any]:
+    """As `documents.relabel`, for an id. Nobody labels a thing out of their own sight by mistake: that is refused.
+    Raises: NotFoundError, LabelError, UsageError without a reason, RefusedError."""
+    record = one(project, doc, by=by)
+    require(project.label(label), by, what=f"what carries {project.label(label)}")
+    return documents.relabel(project, record.id, label, by=by, reason=reason)
+
+
 def overview(project: Project, doc: str, *, by: Principal) -> dict[str, Any]:
     """Everything about one document but its text: versions, quality, what was left out, label and wishes for it,
     its parts, and whether it is an upload. `doc` is an id. Raises: NotFoundError, also for what `by` may not see."""
     ledger = project.ledger
-    record = ledger.documents.find(doc, clearance=by.clearance)
+    record = one(project, doc, by=by)
     ledger.audit.record("read", principal=by.name, document=record.id)
     twin = ledger.documents.get([record.duplicate_of], clearance=by.clearance) if record.duplicate_of else {}
     uploads = [u for u in ledger.uploads.list(by=by) if u.path == record.path] if record.source == SOURCE else []
@@ -115,7 +132,7 @@ def overview(project: Project, doc: str, *, by: Principal) -> dict[str, Any]:
         "mark": str(record.mark) if record.mark else None, "meta": dict(record.meta),
         "detail": record.detail if twin or not record.duplicate_of else "",
         "duplicate_of": {"id": record.duplicate_of, "path": twin[record.duplicate_of].path} if twin else None,
-        "quality": record.quality.get("score"), "left_out": dict(record.quality.get("dropped", {})),
+        "quality": record.quality.get("score"), "ocr_confidence": record.quality.get("ocr_confidence"), "left_out": dict(record.quality.get("dropped", {})),
         "versions": [{"id": v.id, "seq": v.seq, "current": v.current, "label": str(v.label), "created_at": v.created_at} for v in versions],
         "parts": [{name: getattr(part, name) for name in ("id", "path", "title", "state", "label")} for part in parts],
         "parent": record.parent if record.parent and ledger.documents.get([record.parent], clearance=by.clearance) else None,
@@ -138,16 +155,25 @@ def add_folder(project: Project, path: str, *, by: Principal, label: str | None 
     return {"source": added, "job": work.submit(project, "sync", {}, by=by)}
 
 
-def sources(project: Project, *, by: Principal) -> list[dict[str, Any]]:
-    """The sources whose label flows to `by`, with how many documents of each `by` may see."""
+def sources(project: Project, *, by: Principal, paths: bool) -> list[dict[str, Any]]:
+    """The sources whose label flows to `by`, with how many documents of each `by` may see. `paths`: say where they
+    lie, too (for those who build; how this machine is laid out is nobody else's business)."""
     counts = Counter(row.source for row in project.ledger.documents.brief(clearance=by.clearance))
     told = []
     for source in documents.sources_of(project):
         if source.name == SOURCE:
             told.append({"name": SOURCE, "path": "", "label": None, "documents": counts[SOURCE]})
         elif can_read(source.label, by):
-            told.append({"name": source.name, "path": str(source.root), "label": str(source.label), "documents": counts[source.name]})
+            told.append({"name": source.name, "path": str(source.root) if paths else "", "label": str(source.label), "documents": counts[source.name]})
     return told
+
+
+def labels(project: Project, *, by: Principal) -> dict[str, list[str]]:
+    """The levels and compartments that `by` may give a thing: {"levels", "compartments"}."""
+    clearance = by.clearance
+    known = project.config.labels.compartments
+    mine = [name for name in known if clearance.all_compartments or name in clearance.compartments]
+    return {"levels": [level.word for level in Level if level <= clearance.level], "compartments": mine}
 
 
 @cache
