@@ -124,13 +124,13 @@ class TestAssistant:
         assert high.choices[0].message.hagane["label"] == "confidential:hr"
 
     def test_earlier_questions_complete_a_short_one(self, client: openai.OpenAI) -> None:
-        before = user("在宅勤務の通信費はいくら支給する?")
+        before = user("領収書を紛失したときは何を提出する?")
         first = client.chat.completions.create(model="hagane", messages=[before])
         told = {"role": "assistant", "content": first.choices[0].message.content, "hagane": first.choices[0].message.hagane}
-        alone = client.chat.completions.create(model="hagane", messages=[user("じゃあ、それは何日まで?")])
-        then = client.chat.completions.create(model="hagane", messages=[before, told, user("じゃあ、それは何日まで?")])
-        assert "週3日" not in alone.choices[0].message.content
-        assert "週3日" in then.choices[0].message.content
+        alone = client.chat.completions.create(model="hagane", messages=[user("それは誰が?")])
+        then = client.chat.completions.create(model="hagane", messages=[before, told, user("それは誰が?")])
+        assert "支払証明書" not in alone.choices[0].message.content
+        assert "支払証明書" in then.choices[0].message.content
         assert then.choices[0].message.hagane["label"] == "internal"
 
     def test_an_answer_that_comes_back_without_its_label_counts_as_all_that_the_caller_may_see(self, served: Any) -> None:
@@ -239,6 +239,79 @@ class TestChat:
         assert said.status_code == 500
         assert said.json()["error"]["code"] == "audit"
         assert "承りました" not in said.text
+
+
+class TestResponses:
+    def test_the_assistant_answers_and_nothing_is_stored(self, client: openai.OpenAI) -> None:
+        made = client.responses.create(model="hagane", input="領収書を紛失したときは何を提出する?", metadata={"用": "検査"})
+        assert "支払証明書" in made.output_text
+        assert made.output[0].hagane["citations"][0]["path"] == "rules/経費.txt"
+        assert (made.status, made.store, made.metadata) == ("completed", False, {"用": "検査"})
+        with pytest.raises(openai.BadRequestError, match="stored") as said:
+            client.responses.create(model="hagane", input="では?", previous_response_id=made.id)
+        assert said.value.param == "previous_response_id"
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(made.id)
+
+    def test_a_stream_comes_in_events(self, client: openai.OpenAI) -> None:
+        events = list(client.responses.create(model="clerk", instructions="丁寧に。", input="こんにちは", stream=True))
+        assert [event.sequence_number for event in events] == list(range(len(events)))
+        kinds = [event.type for event in events]
+        assert kinds[:4] == ["response.created", "response.in_progress", "response.output_item.added", "response.content_part.added"]
+        assert kinds[-4:] == [
+            "response.output_text.done", "response.content_part.done", "response.output_item.done", "response.completed"
+        ]  # fmt: skip
+        assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == "承りました：こんにちは"
+        assert events[-1].response.output_text == "承りました：こんにちは"
+        assert events[-1].response.usage.total_tokens > 0
+
+    def test_tools_pass_through_both_ways(self, client: openai.OpenAI, served: Any) -> None:
+        """What came out goes back in as it is, and its label with it."""
+        tool: Any = {"type": "function", **TOOL["function"], "strict": False}
+        asked: list[Any] = [{"role": "user", "content": [{"type": "input_text", "text": "奈良は晴れ?"}]}]
+        made = client.responses.create(model="caller", input=asked, tools=[tool], tool_choice={"type": "function", "name": "weather"})
+        call = made.output[0]
+        assert (call.type, call.name, call.arguments) == ("function_call", "weather", '{"町":"奈良"}')
+        told = {"type": "function_call_output", "call_id": call.call_id, "output": "晴れ", "hagane": {"label": "public"}}
+        back = client.responses.create(model="clerk", input=[*asked, *made.output, told], tools=[tool])
+        sent = served.clerk.seen[-1]["messages"]
+        assert sent[1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"町":"奈良"}'}
+        assert sent[2] == {"role": "tool", "tool_call_id": call.call_id, "content": "晴れ"}
+        assert back.output[0].hagane == {"label": "public"}
+
+    def test_streamed_calls_come_in_events(self, client: openai.OpenAI) -> None:
+        tool: Any = {"type": "function", **TOOL["function"], "strict": False}
+        events = list(client.responses.create(model="caller", input="奈良は晴れ?", tools=[tool], stream=True))
+        pieces = [e.delta for e in events if e.type == "response.function_call_arguments.delta"]
+        assert pieces == ['{"町":', '"奈良"}']
+        assert events[-1].response.output[0].arguments == '{"町":"奈良"}'
+
+    def test_an_answer_that_is_cut_says_so(self, client: openai.OpenAI) -> None:
+        made = client.responses.create(model="clerk", input="こんにちは", max_output_tokens=3)
+        assert (made.status, made.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+
+    @pytest.mark.parametrize(
+        "given",
+        [{"background": True}, {"conversation": "c"}, {"prompt": {"id": "p"}}, {"include": ["file_search_call.results"]},
+         {"input": [{"type": "item_reference", "id": "x"}]}, {"tools": [{"type": "web_search"}]}, {"input": []}],
+    )  # fmt: skip
+    def test_what_is_not_taken_is_refused(self, client: openai.OpenAI, given: dict[str, Any]) -> None:
+        with pytest.raises(openai.BadRequestError):
+            client.responses.create(**({"model": "clerk", "input": "こんにちは"} | given))
+
+    def test_a_failure_in_the_middle_is_an_event(self, client: openai.OpenAI, served: Any) -> None:
+        """The same for chat: the SDK raises it."""
+        half = 'data: {"choices":[{"delta":{"content":"途中"}}]}\n\n'.encode()
+        served.slow.says = (200, "text/event-stream", half)
+        try:
+            for stream in (
+                client.responses.create(model="slow", input="こんにちは", stream=True),
+                client.chat.completions.create(model="slow", messages=[user("こんにちは")], stream=True),
+            ):
+                with pytest.raises(openai.APIError, match="broke off"):
+                    list(stream)
+        finally:
+            served.slow.says = None
 
 
 class TestErrors:

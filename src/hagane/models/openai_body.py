@@ -11,7 +11,7 @@ from ..core.types import ChatRequest, Message, Part, Tool
 
 def chat_body(request: ChatRequest, model: str) -> dict[str, Any]:
     """The body of POST /chat/completions. Raises: UsageError for parts that the wire does not know."""
-    body: dict[str, Any] = {"model": model, "messages": [_message(message) for message in request.messages]}
+    body: dict[str, Any] = {"model": model, "messages": [_message(message) for message in _joined(request.messages)]}
     body |= _common(request)
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
@@ -50,6 +50,18 @@ def _common(request: ChatRequest) -> dict[str, Any]:
 def _tool(tool: Tool) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
     return {"type": "function", "function": {name: value for name, value in function.items() if value}}
+
+
+def _joined(messages: tuple[Message, ...]) -> list[Message]:
+    """The calls of one turn in one message: the wire wants them together, with the text in front of them."""
+    joined: list[Message] = []
+    for message in messages:
+        is_calls = bool(message.parts) and all(part.kind == "tool_call" for part in message.parts)
+        if is_calls and joined and joined[-1].role == "assistant":
+            joined[-1] = Message("assistant", joined[-1].parts + message.parts)
+        else:
+            joined.append(message)
+    return joined
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from hagane.core.types import ChatRequest
 from hagane.project import talk
 
 from .access import Asking, Site
-from .openai_answers import Completion, ModelList, ModelOut, Vectors, streamed
+from .openai_answers import Completion, ModelList, ModelOut, ResponseOut, Vectors, streamed
 from .openai_chat import chunks, completion, torn
 from .openai_embeddings import EmbeddingsBody, vectors
+from .openai_responses import response, response_events
+from .openai_responses_in import ResponsesBody
 from .openai_shapes import ChatBody
 from .pieces import EVENTS, JSON, Pieces
 
@@ -50,6 +52,16 @@ async def chat_completions(body: ChatBody, caller: Asking, site: Site) -> Respon
     if body.stream:
         return _pieces(site, lambda: chunks(begin(), with_usage=body.with_usage), media=EVENTS)
     return _pieces(site, lambda: completion(begin()), media=JSON)
+
+
+@router.post("/v1/responses", responses=streamed(ResponseOut), response_class=Response, summary="Ask; nothing is stored")
+async def responses(body: ResponsesBody, caller: Asking, site: Site) -> Response:
+    request, labels = body.talk()
+    begin = partial(_talk, site, caller, request, labels, body.model)
+    folder = str(site.project.folder)
+    if body.stream:
+        return _pieces(site, lambda: response_events(begin(), body, request, folder=folder), media=EVENTS)
+    return _pieces(site, lambda: response(begin(), body, request), media=JSON)
 
 
 @router.post("/v1/embeddings", response_model=Vectors, summary="Texts to vectors")
