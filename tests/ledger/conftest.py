@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from hagane.core.labels import Clearance, Label
 from hagane.core.types import Principal
+from hagane.ledger.keys import Keys
 from hagane.ledger.ledger import Ledger
 from hagane.ledger.records import Draft, version_id
 
@@ -61,9 +63,10 @@ class Filler:
         return draft.id
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path) as opened:
+@pytest.fixture(params=["plain", "encrypted"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    keys = Keys.create(tmp_path / ".hagane/keys", os.urandom(32)) if request.param == "encrypted" else None
+    with Ledger.open(tmp_path, keys=keys) as opened:
         yield opened
 
 

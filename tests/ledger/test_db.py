@@ -25,6 +25,7 @@ def _traces(folder, words: list[str]) -> list[str]:
     return [word for word in words if word.encode() in data]
 
 
+@pytest.mark.parametrize("ledger", ["plain"], indirect=True)
 def test_after_deletion_and_purge_no_byte_of_title_path_or_reason_is_left(ledger, fill, tmp_path):
     """The scan finds them before, so it would find them after."""
     words = ["役員報酬規程の題名", "秘密の場所", "異動の理由"]
@@ -41,6 +42,7 @@ def test_after_deletion_and_purge_no_byte_of_title_path_or_reason_is_left(ledger
     assert ledger.documents.counts(clearance=EVERYTHING)["in"] == 300
 
 
+@pytest.mark.parametrize("ledger", ["plain"], indirect=True)
 def test_without_purge_the_scan_still_finds_them(ledger, fill, tmp_path):
     """What the test above would miss if purge did nothing: the write-ahead log."""
     id = fill.put("秘密の場所/役員.md")
@@ -48,6 +50,7 @@ def test_without_purge_the_scan_still_finds_them(ledger, fill, tmp_path):
     assert _traces(tmp_path, ["秘密の場所"]) == ["秘密の場所"]
 
 
+@pytest.mark.parametrize("ledger", ["plain"], indirect=True)
 def test_dropped_old_versions_leave_no_bytes_either(ledger, fill, tmp_path):
     for text in ("甲", "乙", "丙"):
         fill.put("規程.md", text, title=f"題名{text}", keep=1)
@@ -175,7 +178,7 @@ def test_a_killed_writer_leaves_whole_groups_and_every_acknowledged_one(tmp_path
 def test_facts_are_remembered(ledger, tmp_path):
     ledger.remember(syncing=True, point={"coverage": 0.42, "言語": "ja"})
     ledger.remember(syncing=False)
-    with Ledger.open(tmp_path) as again:
+    with Ledger.open(tmp_path, keys=ledger.keys) as again:
         assert again.fact("point") == {"coverage": 0.42, "言語": "ja"}
         assert again.fact("syncing", True) is False
         assert again.fact("missing", 7) == 7

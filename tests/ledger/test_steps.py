@@ -22,7 +22,7 @@ def test_an_equal_step_is_done_once(ledger, tmp_path):
         return {"文": ["就業規則", 3], "n": 1.5}
 
     first = ledger.steps.run("chunk", 1, {"tokens": 200, "言語": "ja"}, ["v2", "v1"], work)
-    with Ledger.open(tmp_path) as again:
+    with Ledger.open(tmp_path, keys=ledger.keys) as again:
         assert again.steps.run("chunk", 1, {"言語": "ja", "tokens": 200}, ["v1", "v2"], work) == first
     assert calls == [1]
 

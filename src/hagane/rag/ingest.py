@@ -248,13 +248,13 @@ class Ingest:
         """Each request with what became of it; a failed worker is an aside with the reason."""
         if not requests:
             return
-        s = self.settings
+        s, keys = self.settings, self.ledger.keys
         pool = WorkerPool(
             "hagane.rag.prepare_file:Prepare",
             n=1 if ocr else min(s.workers, len(requests)),  # one OCR worker: it takes a gigabyte
             time_s=s.ocr_time_s if ocr else s.time_s,
             memory_bytes=s.memory_bytes * (2 if ocr else 1),
-            init={**s.worker, "ocr": ocr},
+            init={**s.worker, "ocr": ocr, "keys": keys.for_workers() if keys else None},  # over the pipe, nowhere else
             threads=s.workers if ocr else 1,
         )
         with pool:

@@ -26,6 +26,7 @@ from hagane.ledger.blobs import FileBlobs, KeyedStore
 from hagane.ledger.records import document_id, version_id
 from hagane.prepare import chunk, clean, dedup, quality
 from hagane.sources import files
+from hagane.sources.parts import keep_in_memory
 
 CODE_VERSION = 1  # raise when the output for the same bytes and config changes (golden test)
 
@@ -58,8 +59,14 @@ class Prepare:
     """One worker's state: stores, analyzer, limits. `init` holds plain JSON values."""
 
     def __init__(self, init: Mapping[str, Any]) -> None:
-        self.blobs = FileBlobs(Path(init["blobs"]))
-        self.parsed = KeyedStore(Path(init["parsed"]))
+        keys = None
+        if init.get("keys"):
+            from hagane.ledger.keys import Keys
+
+            keys = Keys.of_worker(init["keys"])
+            keep_in_memory()
+        self.blobs = FileBlobs(Path(init["blobs"]), keys=keys)
+        self.parsed = KeyedStore(Path(init["parsed"]), keys=keys)
         self.analyzer = load(ANALYZERS, init["analyzer"], what="analyzer")()
         self.clean = clean.CleanConfig(**init["clean"])
         self.quality = quality.QualityConfig(**init["quality"])
@@ -84,15 +91,16 @@ class Prepare:
         sha256 = self.blobs.put(data, durable=False)
         size = len(data)
         del data
-        blob = Blob(str(self.blobs.file(sha256)), path, size, sha256)
         parts: list[dict[str, Any]] = []
         asides: list[dict[str, str]] = []
         try:
-            for item in files.read(blob, limits=self.limits, parsers=self.parsers):
-                if isinstance(item, Aside):
-                    asides.append(aside_to(item))
-                else:
-                    parts.append(self._prepare(item, request["document"], sha256))
+            with self.blobs.on_path(sha256) as file:
+                blob = Blob(str(file), path, size, sha256)
+                for item in files.read(blob, limits=self.limits, parsers=self.parsers):
+                    if isinstance(item, Aside):
+                        asides.append(aside_to(item))
+                    else:
+                        parts.append(self._prepare(item, request["document"], sha256))
         except SourceError as cause:
             asides.append(aside_to(Aside("", cause.reason, str(cause))))
         kept = []

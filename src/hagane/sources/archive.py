@@ -5,9 +5,7 @@ Sizes in a ZIP's directory are claims; what counts is what comes out while unpac
 
 from __future__ import annotations
 
-import os
 import posixpath
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from ..core.text import folded_path
 from ..core.types import Aside, Blob, Document
 from .decode import decode
 from .limits import Budget, Limits, room_on_disk
+from .parts import part_file
 
 Inner = Callable[[str, Path], Iterator[Document | Aside]]  # parses one unpacked part
 _CHUNK = 1 << 16
@@ -120,12 +119,10 @@ class ZipParser:
         if is_hostile(name):
             yield Aside(name.replace("\0", ""), "hostile", "its name leads out of the archive")
             return
-        with room_on_disk():
-            handle, temporary = tempfile.mkstemp(prefix="hagane-part-")
-        path = Path(temporary)
-        try:
-            with room_on_disk(), os.fdopen(handle, "wb") as copy:
+        with part_file() as (copy, path):
+            with room_on_disk():
                 problem = _unpack(package, name, copy)
+                copy.flush()
             if problem is not None:
                 yield Aside(name, problem.reason, str(problem))
                 if self._budget.unpacked_bytes > self._limits.max_unpacked_bytes:
@@ -134,8 +131,6 @@ class ZipParser:
                 yield Aside(name, "unsupported", "parts are not read here")
             else:
                 yield from self._inner(name, path)
-        finally:
-            os.unlink(path)
 
 
 def _unpack(package: Package, name: str, copy: IO[bytes]) -> SourceError | None:

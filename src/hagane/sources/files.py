@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from ..core.seams import Parser
 from ..core.types import Aside, Blob, Document
 from .detect import detect
 from .limits import Budget, Limits, room_on_disk
+from .parts import part_file
 
 PARSERS: dict[str, str] = {
     "pdf": "hagane.sources.pdf:PdfParser",
@@ -134,11 +133,8 @@ def read_bytes(blob: Blob) -> bytes:
 
 def unpacked(data: bytes, name: str, inner: Any) -> Iterator[Document | Aside]:
     """`data` as a part: written to a file that vanishes after parsing."""
-    with room_on_disk():
-        handle, path = tempfile.mkstemp(prefix="hagane-part-")
-    try:
-        with room_on_disk(), os.fdopen(handle, "wb") as copy:
+    with part_file() as (copy, path):
+        with room_on_disk():
             copy.write(data)
-        yield from inner(name, Path(path))
-    finally:
-        os.unlink(path)
+            copy.flush()
+        yield from inner(name, path)
