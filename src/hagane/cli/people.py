@@ -133,16 +133,13 @@ def enable(name: Name, project: ProjectDir = HERE, as_: As = None, json: Json = 
 
 @user.command()
 def link(name: Name, project: ProjectDir = HERE, as_: As = None, json: Json = False) -> None:
-    """A one-time link with which the user chooses a password: its path, alone on stdout."""
+    """A one-time link with which the user chooses a password, alone on stdout."""
     from hagane.project import people
 
     with open_project(project) as opened:
         secret = people.invite(opened, name, by=opened.principal(as_))
-        base = (opened.config.server.url or "").rstrip("/")
-    address = f"{base}/link/{secret}"
+        address = people.link_address(opened, secret)
     print_json({"secret": secret, "link": address}) if json else print(address)
-    if not json and not base:
-        say("put the address of the server in front of it (server.url in hagane.yaml does)")
 
 
 @group.command("add")

@@ -57,7 +57,7 @@ class Links:
         return secret
 
     def invite(self, user: str, *, by: Principal) -> str:
-        """The secret of a link with which `user` chooses a password; older ones of theirs end.
+        """The secret of a link with which `user` chooses a password; older ones and a lock end.
         Raises: NotFoundError; RefusedError when `by` is not above the user; StateError for who signs in elsewhere."""
         with self._db.writing() as connection:
             actor = actor_of(connection, by)
@@ -71,6 +71,7 @@ class Links:
                 raise StateError(f"{account.name} signs in at the identity provider", hint="there is no password to set")
             kind = INVITE if row.password is None else RESET
             connection.execute(delete(db.links).where(_l.user == account.id))
+            connection.execute(update(db.users).where(_u.id == account.id).values(failed=0, locked_until=None))
             secret = self._issue(connection, kind, account.id)
             self._auditor.record("link.create", principal=by.name, user=account.id, kind=kind)
         return secret

@@ -120,6 +120,15 @@ def invite(project: Project, user: str, *, by: Principal) -> str:
     return project.ledger.links.invite(user, by=by)
 
 
+def link_address(project: Project, secret: str) -> str:
+    """The address at which the secret of an invitation or reset is used. It stands behind the #, which no browser sends
+    and no log keeps."""
+    server = project.config.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    base = server.url or f"{'https' if server.tls else 'http'}://{host}:{server.port}"
+    return f"{base.rstrip('/')}/welcome#{secret}"
+
+
 def drop_totp(project: Project, user: str, *, by: Principal, code: str | None = None, keep: str | None = None) -> None:
     """Take a second factor off: one's own with a `code`, someone else's as an admin. `keep` is the session (its hash)
     that goes on."""
