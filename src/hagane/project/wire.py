@@ -73,9 +73,16 @@ class Project:
     def ledger(self) -> Any:
         from hagane.ledger.ledger import Ledger
 
-        ledger = Ledger.open(self.folder)
+        ledger = Ledger.open(self.folder, keys=self.keys)
         ledger.audit.anchor = self.checkpoints
         return ledger
+
+    @cached_property
+    def keys(self) -> Any | None:
+        """The keys of an encrypted project; None when hagane.yaml names no key. Raises: ConfigError, StorageError."""
+        from .keys import open_keys
+
+        return open_keys(self)
 
     @cached_property
     def checkpoints(self) -> Any:
