@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hagane.ledger.audit import digest
 from hagane.rag.answer_rewrite import Turn, rewrite
 from hagane.rag.retrieve import Retrieved
 
+from .watch import watching
 from .wire import Project
 
 LONGEST = 20_000  # characters of a question: ten pages
@@ -47,7 +49,9 @@ def search(project: Project, question: str, *, by: Principal, n: int = 10) -> di
     check_question(question)
     project.require_synced()
     started = time.perf_counter()
-    found = retrieve(project, question, by=by, n=n)
+    with watching(project, "search", asked=question) as seen:
+        found = retrieve(project, question, by=by, n=n)
+        seen.found = len(found.passages)
     seconds = time.perf_counter() - started
     project.ledger.audit.record(
         "search", principal=by.name, asked=digest(question), chunks=_ids(found.passages), found=len(found.passages)
@@ -122,6 +126,16 @@ class Conversation:
 
     def stream(self, question: str) -> Iterator[AnswerPart | Answer]:
         """Pieces with their citations, and last the whole Answer."""
+        with watching(self._project, "ask", asked=question) as seen, contextlib.closing(self._stream(question)) as pieces:
+            for piece in pieces:
+                if isinstance(piece, Answer):
+                    seen.found = len(self.read)
+                    seen.answered(piece)
+                else:
+                    seen.piece()
+                yield piece
+
+    def _stream(self, question: str) -> Generator[AnswerPart | Answer, None, None]:
         project, by = self._project, self._by
         check_question(question)
         project.require_synced()

@@ -26,6 +26,7 @@ from hagane.rag.answer_rewrite import Turn, rewrite
 from .abstain import abstention
 from .config import FILE
 from .questions import Conversation, answer_shown
+from .watch import watching
 from .wire import Project
 
 ASSISTANT = "hagane"
@@ -149,13 +150,15 @@ class Talk:
             label=str(self.label), messages=len(request.messages), tools=len(request.tools) or None,
         )  # fmt: skip
         deltas = model.chat(request)
-        try:
-            for delta in deltas:
+        with watching(self._project, "chat", model=self.model, asked=asked) as seen:
+            try:
+                for delta in deltas:
+                    recorded.result()
+                    seen.delta(delta)
+                    yield delta
+            finally:
+                deltas.close()
                 recorded.result()
-                yield delta
-        finally:
-            deltas.close()
-            recorded.result()
 
     def _assisted(self) -> Iterator[Delta]:
         """The assistant; `questions.Conversation` records what it reads before it speaks."""
@@ -206,7 +209,10 @@ def embed(project: Project, texts: Sequence[str], *, model: str, kind: Kind, by:
         raise _unknown(model, rows)
     project.ledger.audit.record("embed", principal=by.name, model=model, asked=digest("\0".join(texts)), texts=len(texts))
     count = getattr(embedder, "count", None)
-    return embedder.embed(texts, kind=kind), sum(count(texts)) if count else 0
+    with watching(project, "embed", model=model) as seen:
+        vectors = embedder.embed(texts, kind=kind)
+        seen.input_tokens = sum(count(texts)) if count else 0
+    return vectors, seen.input_tokens
 
 
 def embedding_dim(project: Project) -> int:

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,7 @@ class Project:
         self.state = folder / STATE
         self._models: dict[str, tuple[Any, Any]] = {}  # name -> (what hagane.yaml says of it, the model)
         self._models_lock = threading.Lock()
+        self.watchers: list[Callable[[Any], None]] = []  # told of every question: project/watch.py
 
     @classmethod
     def open(cls, folder: Path) -> Project:
