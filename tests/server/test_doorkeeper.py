@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from server.site import CLEARANCES, ROLES, Site
+from fastapi.testclient import TestClient
+from server.site import CLEARANCES, PASSWORD, ROLES, Site
 
-from hagane.core.errors import HaganeError
+from hagane.core.errors import AuditError, HaganeError
+from hagane.project import people
 from hagane.server.access import Asking, Building, needs
 
 WHERE = "/openapi.json"  # open to whoever may ask
@@ -96,3 +98,129 @@ def test_a_router_that_hides_its_routes_is_refused():
     assert [need for _, need in needs(app_with(router))] == ["ask"]
     with pytest.raises(HaganeError, match="hides routes"):
         list(needs(app_with(router, included=True)))
+
+
+# requests from other sites
+
+CHANGE = "/account/tokens"  # a form of the page that changes something
+FORM = {"name": "検査用", "scopes": "ask"}
+
+
+def bare(site: Site, name: str = "reader") -> TestClient:
+    """Signed in, but without the CSRF token in its headers."""
+    client = site.fresh()
+    client.cookies.set("hagane_session", site.signed(site.user(name)).cookie, domain="localhost.local")
+    return client
+
+
+def csrf(site: Site, name: str = "reader") -> str:
+    return site.signed(site.user(name)).caller.csrf
+
+
+@pytest.mark.parametrize("given", [None, "", "偽".encode(), b"x" * 43])
+def test_a_change_by_session_needs_the_csrf_token(site: Site, given: bytes | None):
+    headers = {} if given is None else {"X-CSRF-Token": given}
+    answer = bare(site).post(CHANGE, data=FORM, headers=headers)
+    assert answer.status_code == 403
+    assert error(answer)["code"] == "csrf"
+
+
+def test_the_csrf_token_of_someone_else_does_not_do(site: Site):
+    answer = bare(site).post(CHANGE, data=FORM, headers={"X-CSRF-Token": csrf(site, "builder")})
+    assert error(answer)["code"] == "csrf"
+
+
+@pytest.mark.parametrize("way", ["header", "field"])
+def test_the_csrf_token_may_come_by_header_or_form(site: Site, way: str):
+    token = csrf(site)
+    extra = {"headers": {"X-CSRF-Token": token}} if way == "header" else {}
+    answer = bare(site).post(CHANGE, data=FORM | ({} if way == "header" else {"csrf": token}), **extra)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "good"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, True),  # what a page without referrers sends
+        ({"Origin": "http://localhost"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://localhost:8080"}, False),
+        ({"Origin": "https://localhost"}, False),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"}, False),
+    ],
+)
+def test_a_change_comes_from_our_own_page(site: Site, headers: dict[str, str], good: bool):
+    """Even with the right CSRF token."""
+    answer = bare(site).post(CHANGE, data=FORM, headers={"X-CSRF-Token": csrf(site), **headers})
+    assert (answer.status_code == 200) is good
+    if not good:
+        assert error(answer)["code"] == "cross_site"
+
+
+def test_signing_in_cannot_be_done_from_another_site(site: Site):
+    """Else someone could be signed in as somebody else, and ask under that name."""
+    answer = site.nobody().post("/sign-in", data={"name": "管理者", "password": "x" * 20}, headers={"Origin": "http://evil.example"})
+    assert error(answer)["code"] == "cross_site"
+
+
+def test_a_token_needs_no_csrf_token(site: Site):
+    """No browser sends it by itself. (What the route says about tokens is its own business: 403 of another kind.)"""
+    answer = site.program("reader").post(CHANGE, data=FORM, headers={"Origin": "http://evil.example"})
+    assert error(answer)["code"] == "refused"
+
+
+def test_there_is_no_cors(site: Site):
+    answer = site.program("reader").get(WHERE, headers={"Origin": "https://evil.example"})
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    asked = site.nobody().options(WHERE, headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"})
+    assert asked.status_code == 405
+    assert not [name for name in asked.headers if name.startswith("access-control-")]
+
+
+# where nobody is, and what nobody may see
+
+
+def test_a_browser_without_a_session_is_sent_to_the_sign_in_page(site: Site):
+    answer = site.nobody().get("/account", headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/account")
+
+
+def test_the_way_back_holds_no_query(site: Site):
+    """It may hold what someone asked."""
+    answer = site.nobody().get("/account?q=給与", headers={"Accept": "text/html"})
+    assert answer.headers["location"] == "/sign-in?next=/account"
+
+
+def test_who_must_change_the_password_reaches_nothing_else(own_site: Site):
+    people.create_user(own_site.project, "新人", role="builder", clearance="internal", password=PASSWORD, must_change=True, by=own_site.by)
+    client = own_site.client("builder", name="新人")
+    assert client.get("/account", headers={"Accept": "text/html"}).headers["location"] == "/password"
+    assert error(client.get(WHERE))["code"] == "password_change"
+    assert error(client.post(CHANGE, data=FORM))["code"] == "password_change"
+    assert client.get("/password", headers={"Accept": "text/html"}).status_code == 200
+    assert client.post("/sign-out").status_code == 303
+
+
+def test_a_lost_permission_counts_at_the_next_request(own_site: Site):
+    name = own_site.user("builder")
+    program = own_site.program("builder", scopes=("build",))
+    assert error(program.get(WHERE))["code"] == "permission"
+    people.change_user(own_site.project, name, state="disabled", by=own_site.by)
+    assert error(program.get(WHERE))["code"] == "invalid_api_key"
+    assert own_site.client("builder").get(WHERE).status_code == 401
+
+
+def test_a_refusal_that_cannot_be_recorded_is_still_no_entry(own_site: Site, monkeypatch):
+    program = own_site.program("annotator", scopes=("annotate",))
+
+    def broken(*given, **named):
+        raise AuditError("the audit record could not be written")
+
+    monkeypatch.setattr(own_site.project.ledger.audit, "record", broken)
+    answer = program.get(WHERE)
+    assert (answer.status_code, error(answer)["code"]) == (500, "audit")

@@ -7,7 +7,9 @@ Nothing of the request's content stands in it; an error that is our own mistake 
 
 from __future__ import annotations
 
+import os
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -146,8 +148,10 @@ def of_validation(error: RequestValidationError) -> Problem:
 
 
 def mistake(error: BaseException) -> Problem:
-    """Ours: only the kind is logged, for messages of foreign libraries may hold content."""
+    """Ours: only the kind is logged, for messages of foreign libraries may hold content. `hagane --debug` shows all."""
     log.warning("mistake", kind=type(error).__name__)
+    if os.environ.get("HAGANE_DEBUG"):
+        traceback.print_exception(error)
     return Problem(500, "the server made a mistake", "internal", None, "its kind stands in the log of the server")
 
 

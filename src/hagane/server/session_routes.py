@@ -111,7 +111,7 @@ async def sign_in_page(caller: Anyone, site: Site, request: Request, next: str =
 
 def _sign_in_values(site: Any, next: str, **more: Any) -> dict[str, Any]:
     sso = site.project.config.server.oidc is not None
-    return {"sso": sso, "next": local_path(next), "name": "", "code_needed": False, "problem": "", "problem_tone": "bad"} | more
+    return {"sso": sso, "next": local_path(next), "typed": "", "code_needed": False, "problem": "", "problem_tone": "bad"} | more
 
 
 @router.post("/sign-in")
@@ -123,7 +123,7 @@ async def sign_in(
         signed = await site.threads.run(people.sign_in, site.project, name, password, code=code or None, address=client_of(request))
     except HaganeError as error:
         more = {"tone": "info"} if isinstance(error, SecondFactorNeeded) else {}
-        values = _sign_in_values(site, next, name=name, code_needed=bool(code) or bool(more))
+        values = _sign_in_values(site, next, typed=name, code_needed=bool(code) or bool(more))
         values |= {"problem": in_words(request, error), "problem_tone": more.get("tone", "bad")}
         return again(request, "sign_in.html", error, **values)
     return let_in(request, signed, next)
@@ -179,7 +179,7 @@ def _sso_back(request: Request) -> str:
 
 @router.get("/set-up")
 async def set_up_page(caller: Anyone, site: Site, request: Request) -> Response:
-    return site.pages.render(request, "set_up.html", caller=None, name="", problem="", secret="")
+    return site.pages.render(request, "set_up.html", caller=None, typed="", problem="", secret="")
 
 
 @router.post("/set-up")
@@ -191,7 +191,7 @@ async def set_up(
         same(password, again_)
         signed = await site.threads.run(people.set_up, site.project, secret.strip(), name=name, password=password)
     except HaganeError as error:
-        return again(request, "set_up.html", error, name=name, secret=secret)
+        return again(request, "set_up.html", error, typed=name, secret=secret)
     return let_in(request, signed, "/")
 
 
