@@ -41,7 +41,7 @@ class Seen:
     finish: str = ""
     error: str | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
-    content: dict[str, str] = field(default_factory=dict)  # asked, said
+    content: dict[str, str] | None = None  # asked, said; None unless a watcher wants it
 
     def piece(self) -> None:
         """A piece was given out."""
@@ -54,19 +54,26 @@ class Seen:
         if delta.usage is not None:
             self.input_tokens, self.output_tokens = delta.usage.input_tokens, delta.usage.output_tokens
         self.finish = delta.finish or self.finish
+        self._said(delta.text)
 
     def answered(self, answer: Answer) -> None:
         """The assistant's answer is whole."""
         self.model, self.abstained, self.timings_s = answer.model, answer.abstained, answer.timings_s
         self.input_tokens, self.output_tokens = answer.usage.input_tokens, answer.usage.output_tokens
         self.finish = "stop"
-        self.content["said"] = answer.answer
+        self._said(answer.answer)
+
+    def _said(self, text: str) -> None:
+        if self.content is not None:
+            self.content["said"] = self.content.get("said", "") + text
 
 
 @contextlib.contextmanager
 def watching(project: Any, what: What, *, model: str = "", asked: str = "") -> Iterator[Seen]:
-    """A record to fill in; the project's watchers get it at the end, however that comes."""
-    seen = Seen(what, model, content={"asked": asked})
+    """A record to fill in; the project's watchers get it at the end, however that comes. Questions and answers stand in
+    it only when a watcher says that it `wants_content`."""
+    wanted = any(getattr(watcher, "wants_content", False) for watcher in project.watchers)
+    seen = Seen(what, model, content={"asked": asked} if wanted else None)
     if not project.watchers:
         yield seen
         return

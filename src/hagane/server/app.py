@@ -61,12 +61,17 @@ def create_app(project: Project, *, host: str | None = None) -> FastAPI:
     from .doorkeeper import Doorkeeper
     from .errors import install_errors
     from .limits import Limits
+    from .metrics import Counted, Metrics
     from .pages import Pages
+    from .traces import traces
 
     app = FastAPI(title="Hagane", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.site = SiteState(project, Threads(), Doorkeeper(project, people), Pages())
     config = project.config.server
     app.add_middleware(Limits, config=config, host=host or config.host)
+    app.state.metrics, app.state.traces = Metrics(project), traces(project)
+    app.add_middleware(Counted, metrics=app.state.metrics)
+    project.watchers += [app.state.metrics.saw, *([app.state.traces] if app.state.traces else [])]
     install_errors(app)
     for routes in ROUTES:
         app.router.routes.extend(routes.router.routes)  # flat: what stands in app.routes is all that there is

@@ -108,6 +108,8 @@ def serve(
             server.run(sockets=[door])
             log.info("ending", pid=os.getpid())
             app.state.site.threads.close()
+            if app.state.traces is not None:
+                app.state.traces.close()
     _leave()
 
 
