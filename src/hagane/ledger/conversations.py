@@ -1,20 +1,20 @@
 """What people asked on the page: conversations and their turns, each with the label of all that went into it.
 
-Every reading method takes the user: nobody reads another one's. Whether the label still flows to the reader's clearance
-is asked by project/chat.py, at each request.
+Every reading method takes the user: nobody reads another one's. Labels are given as they are now: a document whose
+label was raised raises what quotes it. Whether they flow to the reader's clearance is asked by project/chat.py.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from ..core.errors import NotFoundError
-from ..core.labels import Label
+from ..core.labels import Label, join
 from . import db
 from .lineage import link
 from .records import now
@@ -63,7 +63,7 @@ class Conversations:
         c = db.conversations.c
         query = select(db.conversations).where(c.user == user).order_by(c.changed_at.desc(), c.id).limit(n)
         with self._db.reading() as connection:
-            return [_talk(row) for row in connection.execute(query).mappings()]
+            return _raised_talks(connection, [_talk(row) for row in connection.execute(query).mappings()])
 
     def get(self, id: str, *, user: str) -> Talk:
         """One conversation of `user`. Raises: NotFoundError."""
@@ -75,7 +75,9 @@ class Conversations:
         t = db.turns.c
         with self._db.reading() as connection:
             query = select(db.turns).where(t.conversation == conversation).order_by(t.seq)
-            return [_turn(row) for row in connection.execute(query).mappings()]
+            turns = [_turn(row) for row in connection.execute(query).mappings()]
+            now_is = _labels_now(connection, db.turns.c.id, [turn.id for turn in turns])
+        return [replace(turn, label=join(turn.label, *now_is.get(turn.id, ()))) for turn in turns]
 
     def spoken(self, conversations: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
         """Question and answer of each turn, by conversation: what a search looks through."""
@@ -95,7 +97,9 @@ class Conversations:
             if row is None:
                 raise NotFoundError("there is no such turn")
             _find(connection, row["conversation"], user)
-        return _turn(row)
+            now_is = _labels_now(connection, db.turns.c.id, [id])
+        turn = _turn(row)
+        return replace(turn, label=join(turn.label, *now_is.get(id, ())))
 
     def add(
         self, turn: StoredTurn, *, user: str, title: str, made_from: Sequence[str], replaces: str | None = None
@@ -165,7 +169,10 @@ def erase_answers(connection: Connection, parents: Sequence[str]) -> int:
     return len(ids)
 
 
-ERASED: dict[str, Any] = {"answer": "", "abstained": True, "why": "erased", "confidence": 0.0, "citations": [], "nearest": []}
+ERASED: dict[str, Any] = {
+    "answer": "", "abstained": True, "why": "erased", "confidence": 0.0, "citations": [], "nearest": [], "index": {},
+    "model": "", "marks": [],
+}  # fmt: skip
 
 
 def _delete_turns(connection: Connection, ids: Sequence[str]) -> None:
@@ -180,7 +187,24 @@ def _find(connection: Connection, id: str, user: str) -> Talk:
     row = connection.execute(select(db.conversations).where(c.id == id, c.user == user)).mappings().first()
     if row is None:
         raise NotFoundError("there is no such conversation")
-    return _talk(row)
+    return _raised_talks(connection, [_talk(row)])[0]
+
+
+def _raised_talks(connection: Connection, talks: Sequence[Talk]) -> list[Talk]:
+    now_is = _labels_now(connection, db.turns.c.conversation, [talk.id for talk in talks])
+    return [replace(talk, label=join(talk.label, *now_is.get(talk.id, ()))) for talk in talks]
+
+
+def _labels_now(connection: Connection, key: ColumnElement[str], ids: Sequence[str]) -> dict[str, list[Label]]:
+    """By id (of turns, or of conversations: `key`) the labels that what they were made from carries now."""
+    found: dict[str, list[Label]] = {}
+    joined = db.turns.join(db.edges, db.edges.c.child == db.turns.c.id).join(db.versions, db.versions.c.id == db.edges.c.parent)
+    joined = joined.join(db.documents, db.documents.c.id == db.versions.c.document)
+    for batch in db.batches(ids):
+        query = select(key, db.versions.c.label, db.documents.c.label).select_from(joined).where(key.in_(batch)).distinct()
+        for id, *labels in connection.execute(query):
+            found.setdefault(id, []).extend(Label.parse(label) for label in labels)
+    return found
 
 
 def _talk(row: Mapping[str, Any]) -> Talk:

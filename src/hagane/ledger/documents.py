@@ -121,6 +121,16 @@ class Documents:
             raise NotFoundError(f"no version {version!r}", hint="deleted, no longer kept, or not yours to read")
         return version_of(row)
 
+    def versions_of(self, ids: Sequence[str], *, clearance: Clearance) -> dict[str, Version]:
+        """The versions of `ids` by id; missing and hidden ones are left out."""
+        found: dict[str, Version] = {}
+        with self._db.reading() as connection:
+            allowed = readable(connection, db.versions, clearance)
+            for batch in db.batches(list(ids)):
+                rows = connection.execute(select(db.versions).where(db.versions.c.id.in_(batch), allowed)).mappings()
+                found |= {row["id"]: version_of(row) for row in rows}
+        return found
+
     def may_read_whole(self, document: str, *, clearance: Clearance) -> bool:
         """Whether everything inside a container, however deep, flows to `clearance`: only then may its original
         be handed out."""
@@ -309,6 +319,7 @@ class Documents:
         with self._db.writing() as connection:
             known = set(connection.execute(select(db.documents.c.id)).scalars())
             left += [name for name in self._keys.names("d_") if name not in known]
+            left += [name for name in self._keys.names("columns:") if name != f"columns:{db.epoch_of(connection)}"]
             left += [name for name in self._keys.names("blob:") if not self._blobs.has_file(name.partition(":")[2])]
             self._keys.drop(left)
 

@@ -1,7 +1,7 @@
 """Verbs of the page's chat: conversations that are kept, for their owner only, while their label flows to the owner.
 
     for piece in ask(project, account, "有給休暇は何日?"):
-        ...  # AnswerPart, AnswerPart, ..., and last the stored turn as a mapping
+        ...  # Begun, AnswerPart, AnswerPart, ..., and last the stored turn as a mapping
 
 A conversation carries the join of what went into it. Whose clearance no longer covers it sees that it is closed, and
 nothing else.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hagane.core.accounts import Account
@@ -22,6 +23,7 @@ from hagane.core.text import for_search, one_line
 from hagane.core.types import Answer, AnswerPart, Principal
 from hagane.ledger.access import can_read
 from hagane.ledger.conversations import StoredTurn, Talk, new_id
+from hagane.ledger.records import Version
 from hagane.rag.answer_rewrite import Turn
 
 from . import questions
@@ -93,6 +95,12 @@ def turn_shown(turn: StoredTurn, feedback: Sequence[str] = ()) -> dict[str, Any]
     }
 
 
+def sources(project: Project, account: Account, turns: Sequence[Mapping[str, Any]]) -> dict[str, Version]:
+    """The versions that turns cite, by id, as far as they are kept and the account may see them."""
+    ids = {one["version"] for turn in turns for one in (*turn["answer"]["citations"], *turn["answer"]["nearest"])}
+    return project.ledger.documents.versions_of(sorted(ids), clearance=account.principal.clearance)
+
+
 def _open(project: Project, account: Account, id: str) -> Talk:
     talk = project.ledger.conversations.get(id, user=account.id)
     if not can_read(talk.label, account.principal):
@@ -126,8 +134,8 @@ def delete(project: Project, account: Account, id: str) -> None:
 
 def ask(
     project: Project, account: Account, question: str, *, conversation: str | None = None, retry: str | None = None
-) -> Iterator[AnswerPart | dict[str, Any]]:
-    """Pieces of the answer as they are sure, and last the turn as it is stored. Without `conversation` a new one
+) -> Iterator[Begun | AnswerPart | dict[str, Any]]:
+    """Where it will be stored, pieces of the answer as they are sure, and last the turn as it is stored. Without `conversation` a new one
     begins. `retry` is the id of the last turn: its question is asked again, the new turn takes its place.
 
     Closed early, what was shown is stored, marked as stopped. Raises: NotFoundError, UsageError, StateError,
@@ -146,6 +154,7 @@ def ask(
     asking = _Asking(account.id, talk.id if talk else new_id("c"), bool(talk), question, retry, time.perf_counter())
     parts: list[AnswerPart] = []
     try:
+        yield asking.begun
         for piece in thread.stream(question):
             if isinstance(piece, Answer):
                 stored = asking.store(project, thread, questions.answer_shown(piece) | {"marks": marks(parts)}, piece.label)
@@ -160,19 +169,28 @@ def ask(
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The ids under which conversation and turn will be found, once the answer is stored."""
+
+    conversation: str
+    turn: str
+
+
 class _Asking:
     """Who asked what, where it is to be stored, and since when."""
 
     def __init__(self, user: str, talk: str, is_known: bool, question: str, retry: str | None, started: float) -> None:
-        self._user, self._talk, self._is_known = user, talk, is_known
+        self.begun = Begun(talk, new_id("t"))
+        self._user, self._is_known = user, is_known
         self._question, self._retry, self._started = question, retry, started
         self.is_stored = False
 
     def store(self, project: Project, thread: questions.Conversation, answer: Mapping[str, Any], label: Label) -> StoredTurn:
         self.is_stored = True
         turn = StoredTurn(
-            id=new_id("t"),
-            conversation=self._talk,
+            id=self.begun.turn,
+            conversation=self.begun.conversation,
             seq=0 if self._is_known else 1,
             label=label,
             question=self._question,
@@ -181,9 +199,11 @@ class _Asking:
             latency_ms=round(1000 * (time.perf_counter() - self._started)),
             created_at="",
         )
-        made_from = list(dict.fromkeys(one["version"] for one in (*answer["citations"], *answer["nearest"])))
+        made_from = {one["version"] for one in (*answer["citations"], *answer["nearest"])}
+        if answer["model"] != "extract":  # a model read more than it cites
+            made_from |= {passage.chunk.version for passage in thread.read}
         title = one_line(self._question, limit=TITLE)
-        return project.ledger.conversations.add(turn, user=self._user, title=title, made_from=made_from, replaces=self._retry)
+        return project.ledger.conversations.add(turn, user=self._user, title=title, made_from=sorted(made_from), replaces=self._retry)
 
 
 def marks(parts: Sequence[AnswerPart]) -> list[list[int]]:
@@ -208,6 +228,10 @@ def _cut_off(parts: Sequence[AnswerPart], label: Label) -> dict[str, Any]:
         "label": str(label),
         "citations": [citation_shown(citation) for part in parts for citation in part.citations],
         "nearest": [],
+        "index": {},
+        "model": "",
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+        "timings_s": {},
         "marks": marks(parts),
         "stopped": True,
     }

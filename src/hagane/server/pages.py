@@ -28,6 +28,8 @@ from hagane import __version__
 from hagane.core.accounts import Caller, Permission
 from hagane.core.labels import Label
 
+from .answer_html import said, source_path, sure
+
 WEB = Path(__file__).parent / "web"
 Language = Literal["ja", "en"]
 Theme = Literal["auto", "light", "dark"]
@@ -109,6 +111,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters |= {"label": as_label, "day": day, "moment": moment, "size": size, "json": as_json}
+        self._environment.filters |= {"said": said, "source_path": source_path, "sure": sure, "combined": combined, "asked": asked}
         self._environment.globals |= {"static": self.address, "version": __version__}
 
     def render(self, request: Request, name: str, *, caller: Caller | None, status: int = 200, **values: Any) -> HTMLResponse:
@@ -213,6 +216,17 @@ def size(n_bytes: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
         amount /= 1000
     raise AssertionError("unreachable")
+
+
+def combined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Both as one, the second's values winning; without what is None."""
+    return {key: value for key, value in {**one, **other}.items() if value is not None}
+
+
+def asked(spot: Any) -> dict[str, Any]:
+    """A place as the source viewer's address carries it."""
+    box = ",".join(f"{value:g}" for value in spot.box) if spot.box else None
+    return {"page": spot.page, "start": spot.start, "end": spot.end, "cell": spot.cell, "box": box, "at": spot.at}
 
 
 def as_json(value: Any) -> str:
