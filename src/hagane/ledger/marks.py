@@ -167,6 +167,26 @@ class Marks:
             )
         return LabelChange(before, to, None, changed)
 
+    def decline(self, request: str, *, by: Principal, reason: str) -> LabelRequest:
+        """Say no to a request; the label stays. The one who asked may take it back so.
+        Raises: NotFoundError, also above `by`; StateError when it is closed; UsageError without a reason."""
+        reason = _reason(reason)
+        r = db.requests.c
+        with self._db.writing() as connection:
+            row = connection.execute(select(db.requests).where(r.id == request)).mappings().first()
+            current = _current_label(connection, dict(row)) if row else ""
+            if row is None or not current or not Label.parse(current).flows_to(by.clearance):
+                raise NotFoundError(f"no request {request!r}", hint="hagane label list shows what waits")
+            if row["state"] != "open":
+                raise StateError(f"request {request} is {row['state']} already")
+            closed = {"state": "withdrawn", "approver": by.name, "closed_at": now()}
+            connection.execute(update(db.requests).where(r.id == request).values(**closed))
+            self._auditor.record(
+                "label.decline", principal=by.name, request=request, requester=row["requester"], document=row["document"],
+                source=row["source"], reason=_hash(reason),
+            )  # fmt: skip
+        return _request_of({**row, **closed})
+
     def _lower_document(self, connection: Connection, request: Row) -> tuple[str, ...]:
         query = select(db.documents).where(db.documents.c.id == request["document"])
         document = dict(connection.execute(query).mappings().one())

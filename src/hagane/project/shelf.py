@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from hagane.core.errors import NotFoundError, RefusedError, UsageError
+from hagane.core.errors import NotFoundError, UsageError
 from hagane.core.labels import Level
 from hagane.core.types import Principal
 from hagane.ledger.access import can_read, require
@@ -146,8 +146,10 @@ def add_folder(project: Project, path: str, *, by: Principal, label: str | None 
     if not path.strip() or any(unicodedata.category(c) in ("Cc", "Cs") for c in path):
         raise UsageError("that is no path", hint="write the folder as this machine knows it, for example /srv/規程")
     root = project.source_root(path.strip())
-    if root.resolve().is_relative_to(project.state):  # a folder above is fine: scans leave .hagane out
-        raise RefusedError("the project's own state is no source", hint="choose a folder outside .hagane")
+    taken = [project.state, *(project.source_root(source.path).resolve() for source in project.config.sources)]
+    if not root.exists() or any(root.resolve().is_relative_to(one) for one in taken):
+        # one answer for all: else it would tell which files lie in a source that `by` may not see
+        raise NotFoundError("that cannot become a source", hint="it must exist, and lie in no other source and not in .hagane")
     own = project.label(label) if label else project.label(project.config.labels.default)
     require(own, by, what=f"what carries {own}")
     project.ledger.audit.record("settings", principal=by.name, what="source", label=str(own))
@@ -168,12 +170,14 @@ def sources(project: Project, *, by: Principal, paths: bool) -> list[dict[str, A
     return told
 
 
-def labels(project: Project, *, by: Principal) -> dict[str, list[str]]:
-    """The levels and compartments that `by` may give a thing: {"levels", "compartments"}."""
+def labels(project: Project, *, by: Principal) -> dict[str, Any]:
+    """The levels and compartments that `by` may give a thing: {"levels", "compartments", "all": whether `by` holds all
+    compartments}."""
     clearance = by.clearance
     known = project.config.labels.compartments
     mine = [name for name in known if clearance.all_compartments or name in clearance.compartments]
-    return {"levels": [level.word for level in Level if level <= clearance.level], "compartments": mine}
+    return {"levels": [level.word for level in Level if level <= clearance.level], "compartments": mine,
+            "all": clearance.all_compartments}  # fmt: skip
 
 
 @cache

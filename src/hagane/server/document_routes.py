@@ -6,22 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hagane.core.accounts import Caller
 from hagane.project import differ, shelf, uploads, work
 
 from .access import Administering, Asking, Building, Site
+from .bodies import Body
 from .limits import takes_upload
 
 router = APIRouter()
 Short = Annotated[str, Query(max_length=300)]
-
-
-class Body(BaseModel):
-    """What the page sends; nothing unknown."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
 class NewLabel(Body):
@@ -56,22 +51,22 @@ async def list_documents(
     return await site.threads.run(shelf.shelf, site.project, wish, by=caller.principal)
 
 
-@router.get("/api/documents/{id}")
-async def show_document(caller: Asking, site: Site, id: str) -> dict[str, Any]:
+@router.get("/api/documents/{document}")
+async def show_document(caller: Asking, site: Site, document: str) -> dict[str, Any]:
     """One document: versions, quality, what was left out of search, its label and why."""
-    return await site.threads.run(shelf.overview, site.project, id, by=caller.principal)
+    return await site.threads.run(shelf.overview, site.project, document, by=caller.principal)
 
 
-@router.get("/api/documents/{id}/compare")
-async def compare_versions(caller: Asking, site: Site, id: str, old: Short, new: Short) -> dict[str, Any]:
-    """Two versions side by side, paragraph by paragraph."""
-    return await site.threads.run(differ.compare, site.project, id, old, new, by=caller.principal)
+@router.get("/api/documents/{document}/compare/{version}/{other}")
+async def compare_versions(caller: Asking, site: Site, document: str, version: str, other: str) -> dict[str, Any]:
+    """An older version and another one side by side, paragraph by paragraph."""
+    return await site.threads.run(differ.compare, site.project, document, version, other, by=caller.principal)
 
 
-@router.post("/api/documents/{id}/label")
-async def label_document(caller: Building, site: Site, id: str, body: NewLabel) -> dict[str, Any]:
+@router.post("/api/documents/{document}/label")
+async def label_document(caller: Building, site: Site, document: str, body: NewLabel) -> dict[str, Any]:
     """Give a document a label. Raising counts at once; lowering becomes a request that an officer approves."""
-    return await site.threads.run(shelf.relabel, site.project, id, body.label, by=caller.principal, reason=body.reason)
+    return await site.threads.run(shelf.relabel, site.project, document, body.label, by=caller.principal, reason=body.reason)
 
 
 @router.get("/api/uploads")
@@ -163,16 +158,16 @@ async def reading_part(caller: Asking, site: Site, request: Request) -> Response
     return site.pages.render(request, "documents_reading.html", caller=caller, reading=state)
 
 
-@router.get("/documents/{id}", include_in_schema=False)
-async def document_page(caller: Asking, site: Site, request: Request, id: str) -> Response:
+@router.get("/documents/{document}", include_in_schema=False)
+async def document_page(caller: Asking, site: Site, request: Request, document: str) -> Response:
     """One document."""
-    found = await site.threads.run(shelf.overview, site.project, id, by=caller.principal)
+    found = await site.threads.run(shelf.overview, site.project, document, by=caller.principal)
     labels = await site.threads.run(shelf.labels, site.project, by=caller.principal)
     return site.pages.render(request, "document.html", caller=caller, current="documents", document=found, labels=labels)
 
 
-@router.get("/documents/{id}/compare", include_in_schema=False)
-async def compare_page(caller: Asking, site: Site, request: Request, id: str, old: Short, new: Short) -> Response:
+@router.get("/documents/{document}/compare/{version}/{other}", include_in_schema=False)
+async def compare_page(caller: Asking, site: Site, request: Request, document: str, version: str, other: str) -> Response:
     """Two versions side by side."""
-    found = await site.threads.run(differ.compare, site.project, id, old, new, by=caller.principal)
+    found = await site.threads.run(differ.compare, site.project, document, version, other, by=caller.principal)
     return site.pages.render(request, "compare.html", caller=caller, current="documents", found=found)

@@ -57,6 +57,7 @@ document.addEventListener("submit", async (event) => {
     if (form.dataset.done === "stay") {
       showResult(form, text ? JSON.parse(text) : {});
       if (form.dataset.clear !== undefined) form.reset();
+      form.closest("dialog")?.close();
     } else if (form.dataset.done) window.location.assign(form.dataset.done);
     else window.location.reload();
   } catch (error) {
