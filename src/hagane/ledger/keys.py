@@ -132,6 +132,10 @@ class Keys:
         """The HMAC key for tokens of the blind index. 32 bytes, the same for the project's whole life."""
         return derived(self._names, "tokens")
 
+    def signing_seed(self) -> bytes:
+        """The seed of the key that signs audit checkpoints. 32 bytes, the same for the project's whole life."""
+        return derived(self._names, "audit signing")
+
     def blob_name(self, sha256: str) -> str:
         """The file name of an original: 64 hex digits that only this project can make of its sha256."""
         return hmac.digest(derived(self._names, "blob names"), bytes.fromhex(sha256), "sha256").hex()

@@ -11,6 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from hagane.models import CHAT_MODELS, EMBEDDERS
 from .config import FILE, STATE, ProjectConfig, load
 
 NO_EMBEDDER = "none"
+RECORDERS = 16
 
 
 class Project:
@@ -99,12 +101,23 @@ class Project:
         """The private key of audit checkpoints. Raises: StorageError."""
         from hagane.ledger.checkpoint import signing_key
 
-        return signing_key(self.state / "audit")
+        return signing_key(self.state / "audit", seed=self.keys.signing_seed() if self.keys is not None else None)
 
     @cached_property
     def index(self) -> Any:
         _ = self.ledger  # makes .hagane, for its owner only
-        return load_backend(STORES, self.config.index.store, what="store")(self.state / "index")
+        store = load_backend(STORES, self.config.index.store, what="store")
+        if self.keys is None or not self.keys.sealing:
+            return store(self.state / "index")
+        from .sealing import IndexSealer
+
+        blind = self.config.encryption.blind_index is not False
+        try:
+            return store(self.state / "index", sealer=IndexSealer(self.keys, blind=blind))
+        except TypeError as cause:
+            raise ConfigError(
+                f"index.store {self.config.index.store!r} cannot be encrypted", hint="use lance, or no encryption.key"
+            ) from cause
 
     @cached_property
     def analyzer(self) -> Any:
@@ -178,6 +191,11 @@ class Project:
                     self._models[name] = known = (wanted, self._made(name))
         return known[1]
 
+    @cached_property
+    def recorders(self) -> ThreadPoolExecutor:
+        """Threads that write to the audit log what a model is asked, while it reads the prompt."""
+        return ThreadPoolExecutor(RECORDERS, thread_name_prefix="record")
+
     def _made(self, name: str) -> Any:
         wanted = self.config.models.get(name)
         if wanted is not None:
@@ -221,6 +239,8 @@ class Project:
     def close(self) -> None:
         """Let go of databases and engines."""
         made = [model for _, model in self._models.values()]
+        if "recorders" in self.__dict__:
+            self.recorders.shutdown()
         for part in (*made, self.__dict__.get("renderer"), self.__dict__.get("ledger")):
             if part is not None:
                 part.close()
