@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from .wire import Project
 
 ASSISTANT = "hagane"
 _REPLAYED = 6  # earlier questions that are made whole again; older ones only give their label
-_RECORDERS = ThreadPoolExecutor(16, thread_name_prefix="record")  # write what a model is asked while it reads the prompt
 
 
 def offered(project: Project) -> list[dict[str, Any]]:
@@ -145,7 +143,7 @@ class Talk:
         request, model = self._request, self._model
         assert model is not None
         asked = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
-        recorded = _RECORDERS.submit(
+        recorded = self._project.recorders.submit(
             self._project.ledger.audit.record, "chat", principal=self._by.name, model=self.model, asked=digest(asked),
             label=str(self.label), messages=len(request.messages), tools=len(request.tools) or None,
         )  # fmt: skip
