@@ -32,7 +32,7 @@ def _gate(need: Permission | str) -> Callable[..., Any]:
     return gate
 
 
-def site_of(request: Request) -> Any:
+async def site_of(request: Request) -> Any:  # async: a plain function would cost a thread at each request
     """The running site: project, threads, doorkeeper, templates."""
     return request.app.state.site
 
