@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from .threads import Threads
 
 EVENTS = "text/event-stream; charset=utf-8"
 JSON = "application/json"
+TICK_S = 0.004  # behind its first, a piece waits this long at most for pieces of other answers: one wake-up for all
 _AHEAD = 1024  # pieces that may wait for a slow client before the thread waits, too
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -71,12 +73,38 @@ async def _watch(receive: Receive, flow: _Flow) -> None:
     flow.leave()
 
 
+class _Ticks:
+    """Wakes all flows that have something, together, at most once in TICK_S. One per loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: deque[_Flow] = deque()
+        self._armed = False
+
+    def add(self, flow: _Flow) -> None:
+        """From any thread."""
+        self._due.append(flow)
+        if not self._armed:
+            self._armed = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._loop.call_later, TICK_S, self._wake)
+
+    def _wake(self) -> None:
+        self._armed = False  # before looking: whoever comes later arms it again
+        while self._due:
+            self._due.popleft().wake()
+
+
+_TICKS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Ticks] = weakref.WeakKeyDictionary()
+
+
 class _Flow:
     """What passes from the thread to the loop."""
 
     def __init__(self, make: Callable[[], Iterator[bytes]], torn: Callable[[BaseException], bytes] | None) -> None:
         self._make, self._torn = make, torn
         self._loop = asyncio.get_running_loop()
+        self._ticks = _TICKS.get(self._loop) or _TICKS.setdefault(self._loop, _Ticks(self._loop))
         self._waiting: deque[bytes] = deque()
         self._awake: asyncio.Future[None] | None = None
         self._told = False  # the loop will look; no need to tell it again
@@ -113,12 +141,16 @@ class _Flow:
             self._room.wait(1.0)
 
     def _tell(self) -> None:
-        if not self._told:
-            self._told = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._wake)
+        if self._told:
+            return
+        self._told = True
+        if self._begun:
+            self._ticks.add(self)
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.wake)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         if self._awake is not None and not self._awake.done():
             self._awake.set_result(None)
 
@@ -160,4 +192,4 @@ class _Flow:
         """The client went away, or has everything: the thread stops at its next piece."""
         self.gone = True
         self._room.set()
-        self._wake()
+        self.wake()
