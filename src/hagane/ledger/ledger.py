@@ -30,6 +30,7 @@ from .marks import Marks
 from .queue import Queue
 from .sessions import Sessions
 from .steps import Steps
+from .tally import Tally
 from .tokens import Tokens
 from .uploads import Uploads
 
@@ -62,6 +63,7 @@ class Ledger:
         self.sessions = Sessions(database, self.audit)
         self.links = Links(database, self.audit, self.sessions)
         self.tokens = Tokens(database, self.audit, self.sessions)
+        self.tally = Tally(database)
         self.uploads = Uploads(database, self.blobs, self.audit, state / "incoming")
 
     @classmethod

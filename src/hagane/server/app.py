@@ -15,6 +15,7 @@ from hagane.core.errors import HaganeError
 from hagane.project.wire import Project
 
 from . import (
+    board_routes,
     chat_routes,
     document_routes,
     govern_routes,
@@ -30,6 +31,7 @@ from .openapi import describe
 from .threads import Threads
 
 ROUTES = (
+    board_routes,
     chat_routes,
     document_routes,
     govern_routes,
