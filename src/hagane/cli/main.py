@@ -15,7 +15,7 @@ from hagane import __version__
 from hagane.core.errors import HaganeError
 from hagane.core.log import configure
 
-from . import ask, documents, evals, feedback, govern, models, people, serve
+from . import ask, documents, evals, feedback, govern, keys, models, people, serve
 from .options import say
 
 STOPPED = 130  # what Typer makes of Ctrl-C
@@ -61,6 +61,7 @@ app.add_typer(people.user, name="user")
 app.add_typer(people.group, name="group")
 app.add_typer(people.token, name="token")
 app.add_typer(people.access, name="access")
+app.add_typer(keys.keys, name="keys")
 app.add_typer(models.models, name="models")
 app.add_typer(evals.evals, name="eval")
 

@@ -25,6 +25,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,120}")
 _TEMPORARY = ".new-"
 _SEALED = ".sealed"
+_BATCH = 100  # files between two syncs of a conversion
 
 
 def write_whole(file: Path, data: bytes, *, durable: bool = True) -> None:
@@ -85,6 +86,7 @@ class Ring(Protocol):
     def blob_name(self, sha256: str) -> str: ...
     def ready(self, name: str, *, make: bool) -> Any: ...
     def has(self, name: str) -> bool: ...
+    def make(self, names: Sequence[str]) -> None: ...
     def drop(self, names: Sequence[str]) -> None: ...
     def forget(self, name: str) -> None: ...
 
@@ -178,6 +180,20 @@ class FileBlobs:
             self._delete(unknown)
         return len(unknown)
 
+    def convert(self) -> Iterator[int]:
+        """Seal what lies in the open, or open what is sealed, as `keys.sealing` says; how many, a batch at a time."""
+        sealing = self._keys is not None and self._keys.sealing
+        left = [file for file in self.files() if file.name.endswith(_SEALED) != sealing]
+        for at in range(0, len(left), _BATCH):
+            batch = left[at : at + _BATCH]
+            if self._keys is not None and sealing:
+                self._keys.make([_blob_key(self._keys.blob_name(file.name)) for file in batch])
+            for file in batch:
+                self.put(b"".join(self._stream(file, "an original")), durable=False)
+            sync_all(self.folder)
+            self._delete(batch)
+            yield len(batch)
+
     def has_file(self, name: str) -> bool:
         """Whether there is a sealed original whose file has this name (without its ending)."""
         return (self.folder / name[:2] / f"{name}{_SEALED}").exists()
@@ -266,6 +282,19 @@ class KeyedStore:
             return zstandard.ZstdDecompressor().decompress(packed)
         except zstandard.ZstdError as cause:
             raise StorageError(f"stored {key} is damaged", hint="run hagane sync to make it again") from cause
+
+    def convert(self) -> Iterator[int]:
+        """Seal what lies in the open, or open what is sealed, as `keys.sealing` says; how many, a batch at a time."""
+        sealing = self._keys is not None and self._keys.sealing
+        left = [key for key in self.list() if self.is_sealed(key) != sealing]
+        for at in range(0, len(left), _BATCH):
+            batch = left[at : at + _BATCH]
+            if self._keys is not None and sealing:
+                self._keys.make([f"{self._kind}:{key}" for key in batch])
+            for key in batch:
+                self.put(key, self.get(key), durable=False)
+            sync_all(self.folder)
+            yield len(batch)
 
     def is_sealed(self, key: str) -> bool:
         with _reading(self.file(key), f"stored {key}") as stream:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
@@ -18,6 +18,9 @@ from ..core.labels import Label, join
 from . import db
 from .lineage import link
 from .records import now
+
+if TYPE_CHECKING:
+    from .keys import Keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +58,9 @@ def new_id(kind: str) -> str:
 class Conversations:
     """Written one turn at a time, each in one durable commit."""
 
-    def __init__(self, database: db.Database) -> None:
+    def __init__(self, database: db.Database, *, keys: Keys | None = None) -> None:
         self._db = database
+        self._keys = keys
 
     def of(self, user: str, *, n: int = 500) -> list[Talk]:
         """The `n` conversations of `user` that changed last, newest first."""
@@ -115,7 +119,7 @@ class Conversations:
                 "question": turn.question, "asked": turn.asked, "answer": dict(turn.answer),
                 "latency_ms": turn.latency_ms, "created_at": at,
             }  # fmt: skip
-            connection.execute(db.turns.insert().values(**row))
+            connection.execute(db.turns.insert(), db.owned(connection, db.turns, [row]))
             db.upsert(connection, db.nodes, [{"id": turn.id, "label": str(turn.label)}])
             link(connection, [(turn.id, made_from)])
         return _turn(row)
@@ -127,7 +131,7 @@ class Conversations:
         last = connection.execute(select(func.max(t.seq)).where(t.conversation == turn.conversation)).scalar()
         if turn.seq == 1 and replaces is None:  # the first question makes the conversation
             values = {"id": turn.conversation, "user": user, "title": title, "label": str(turn.label), "created_at": at}
-            connection.execute(db.conversations.insert().values(**values, changed_at=at))
+            connection.execute(db.conversations.insert(), db.owned(connection, db.conversations, [{**values, "changed_at": at}]))
             return 1
         talk = _find(connection, turn.conversation, user)
         label = talk.label.join(turn.label)
@@ -146,7 +150,8 @@ class Conversations:
         """Raises: NotFoundError."""
         with self._db.writing() as connection:
             _find(connection, id, user)
-            connection.execute(update(db.conversations).where(db.conversations.c.id == id).values(title=title))
+            [row] = db.owned(connection, db.conversations, [{"id": id, "title": title}])
+            connection.execute(update(db.conversations).where(db.conversations.c.id == id).values(title=row["title"]))
 
     def delete(self, id: str, *, user: str) -> None:
         """The conversation with all its turns. Raises: NotFoundError."""
@@ -155,6 +160,8 @@ class Conversations:
             turns = connection.execute(select(db.turns.c.id).where(db.turns.c.conversation == id)).scalars().all()
             _delete_turns(connection, turns)
             connection.execute(db.conversations.delete().where(db.conversations.c.id == id))
+        if self._keys is not None:
+            self._keys.drop([id])  # what older copies of the ledger hold of it cannot be read any more
 
 
 def erase_answers(connection: Connection, parents: Sequence[str]) -> int:

@@ -67,9 +67,6 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second)
 """Migration i brings schema version i to i + 1. Only ever appended to."""
 
 
-SEALED = "sealed"  # the fact that holds the epoch of the columns' keys; it is itself in the open
-
-
 class Database:
     """One SQLite file with WAL and durable commits. `reading()` and `writing()` are its transactions."""
 
@@ -102,14 +99,14 @@ class Database:
 
     def _settle_seal(self, keys: Keys | None) -> None:
         with self.reading() as connection:
-            epoch = _epoch(connection)
+            epoch = epoch_of(connection)
             holding = [table for table in metadata.tables.values() if any(isinstance(c.type, Sealed) for c in table.columns)]
             empty = not any(connection.execute(select(literal(1)).select_from(table).limit(1)).first() for table in holding)
         if epoch is None and keys is not None and empty and keys.strict:
             epoch = secrets.token_hex(4)
             keys.make([f"columns:{epoch}"])
             with self.writing() as connection:
-                epoch = _epoch(connection) or epoch
+                epoch = epoch_of(connection) or epoch
                 write_epoch(connection, epoch)
         if epoch is None and keys is not None and keys.strict:
             raise StateError("this project's ledger is not encrypted", hint="hagane keys on encrypts what is there")
@@ -124,10 +121,10 @@ class Database:
         self._checked = True
 
     @contextlib.contextmanager
-    def _epoch_of(self, connection: Connection) -> Iterator[None]:
+    def _within_epoch(self, connection: Connection) -> Iterator[None]:
         """The transaction seals under the epoch that its snapshot names. Raises: StateError when the project was
         encrypted or decrypted since it was opened."""
-        epoch = _epoch(connection) if self._checked else None
+        epoch = epoch_of(connection) if self._checked else None
         if self._checked and (epoch is None) != (self._seal is None):
             raise StateError("the project's encryption was switched meanwhile", hint="run the command again, or restart the server")
         if self._seal is None or epoch is None:
@@ -157,7 +154,7 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """One consistent snapshot."""
-        with explained(self.file), self.engine.connect() as connection, connection.begin(), self._epoch_of(connection):
+        with explained(self.file), self.engine.connect() as connection, connection.begin(), self._within_epoch(connection):
             yield connection
 
     @contextlib.contextmanager
@@ -165,8 +162,19 @@ class Database:
         """A transaction that takes the write lock at once; durable when it ends, undone when it raises."""
         with explained(self.file), self.engine.connect() as connection:
             connection = connection.execution_options(hagane_write=True)
-            with connection.begin(), self._epoch_of(connection):
+            with connection.begin(), self._within_epoch(connection):
                 yield connection
+
+    @contextlib.contextmanager
+    def hurrying(self) -> Iterator[Connection]:
+        """A transaction whose first statement writes, for what may be left out: it hardly waits.
+        Raises: StorageError while another one writes."""
+        with self.reading() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout=20")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_S * 1000)}")
 
     def purge(self) -> None:
         """Leave no byte of deleted rows in the file or its write-ahead log.
@@ -199,7 +207,8 @@ def _schema_version(connection: Connection) -> int:
     return connection.execute(select(schema.c.version)).scalar() or 0
 
 
-def _epoch(connection: Connection) -> str | None:
+def epoch_of(connection: Connection) -> str | None:
+    """Which epoch's keys seal the ledger's columns; None when it is not encrypted."""
     row = connection.exec_driver_sql("SELECT value FROM facts WHERE name = 'sealed'").first()
     return None if row is None else str(row[0])[1:]
 

@@ -318,7 +318,8 @@ class Documents:
         left += [name for name in self._keys.names("steps:") if name.partition(":")[2] not in outputs]
         with self._db.writing() as connection:
             known = set(connection.execute(select(db.documents.c.id)).scalars())
-            left += [name for name in self._keys.names("d_") if name not in known]
+            known |= set(connection.execute(select(db.conversations.c.id)).scalars())
+            left += [name for prefix in ("d_", "c_") for name in self._keys.names(prefix) if name not in known]
             left += [name for name in self._keys.names("columns:") if name != f"columns:{db.epoch_of(connection)}"]
             left += [name for name in self._keys.names("blob:") if not self._blobs.has_file(name.partition(":")[2])]
             self._keys.drop(left)

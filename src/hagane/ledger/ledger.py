@@ -7,6 +7,7 @@ with ledger.only_writer():
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -49,12 +50,12 @@ class Ledger:
         self.audit = AuditLog(state / "audit")
         self.blobs = FileBlobs(state / "blobs", keys=keys)
         self.parsed = KeyedStore(state / "parsed", keys=keys)
-        outputs = KeyedStore(state / "steps", keys=keys, kind="steps")
+        self._outputs = outputs = KeyedStore(state / "steps", keys=keys, kind="steps")
         self.documents = Documents(database, self.blobs, self.parsed, outputs, keys=keys)
         self.marks = Marks(database, self.audit)
         self.steps = Steps(database, outputs)
         self.files = Files(database)
-        self.conversations = Conversations(database)
+        self.conversations = Conversations(database, keys=keys)
         self.feedback = Feedback(database)
         self.queue = Queue(database)
         self.lineage = Lineage(database)
@@ -82,9 +83,31 @@ class Ledger:
     def purge(self) -> None:
         """Leave no byte of deleted rows in the ledger's files. Once after deletions, not per document.
         Raises: StateError while another process still reads the old state."""
+        if self.keys is not None and self._db.sealed:
+            from .reseal import renew
+
+            renew(self._db, self.keys)  # paths and hashes that older copies of the ledger hold are unreadable, too
         self._db.purge()
         if self.keys is not None:
             self.keys.purge()
+
+    def reseal(self, *, on: bool) -> None:
+        """Encrypt or decrypt the whole ledger in one transaction; open it anew afterwards. Under the writer lock."""
+        from .reseal import open_all, seal_all
+
+        assert self.keys is not None
+        if self._db.sealed != on:
+            (seal_all if on else open_all)(self._db, self.keys)
+
+    def convert_files(self) -> Iterator[int]:
+        """Encrypt the files of all stores, or decrypt them, as the keys' state says; how many are done, now and then.
+        Killed anywhere, doing it again goes on. Under the writer lock."""
+        assert self.keys is not None
+        done = 0
+        for store in (self.blobs, self.parsed, self._outputs):
+            for n in store.convert():
+                done += n
+                yield done
 
     def fact(self, name: str, default: Any = None) -> Any:
         """A small remembered JSON value of the project (index fingerprint, operating point, ...)."""

@@ -234,7 +234,7 @@ class Marks:
             "approver": None,
             "closed_at": None,
         }
-        connection.execute(db.requests.insert().values(**made))
+        connection.execute(db.requests.insert(), db.owned(connection, db.requests, [made]))
         self._auditor.record(
             "label.request",
             principal=by.name,

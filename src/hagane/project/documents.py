@@ -244,6 +244,13 @@ def _embed(project: Project, ingest: Ingest) -> None:
     ingest.embed(embedder)
 
 
+def rebuild(project: Project, *, emit: Emit) -> None:
+    """The index and its vectors anew from what is parsed. The caller holds the writer lock."""
+    ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=emit)
+    ingest.rebuild()
+    _embed(project, ingest)
+
+
 def _sweep_temporary(project: Project) -> None:
     """Parts that a killed parser left unpacked."""
     folder = project.state / "temporary"

@@ -106,6 +106,14 @@ class Ingest:
         self.report.chunks, self.report.vectors = self.index.count()
         return self.report
 
+    def rebuild(self) -> None:
+        """The index anew from the parsed bytes, where it was taken away; without a look at the sources."""
+        self.ledger.remember(syncing=True)
+        self._mend()
+        self._relabel()
+        self.index.optimize()
+        self.ledger.remember(syncing=False)
+
     def embed(self, embedder: Any) -> None:
         """Give every chunk its vector. Stops anywhere; the next run goes on. Raises: StoppedError."""
         if self.stop():
