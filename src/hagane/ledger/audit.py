@@ -225,7 +225,7 @@ class AuditLog:
         return at, hashes
 
     def _write_head(self, head: Head) -> None:
-        write_whole(self._head, _head_bytes(head))
+        write_whole(self._head, head_bytes(head))
 
 
 def verify(
@@ -375,7 +375,7 @@ def _ahead(tail: bytes, head: Head) -> Head | None:
     return head
 
 
-def _head_bytes(head: Head) -> bytes:
+def head_bytes(head: Head) -> bytes:
     body = {"count": head.count, "hash": head.hash, "size": head.size}
     return _spell({**body, "check": hashlib.sha256(_spell(body)).hexdigest()}) + b"\n"
 
@@ -384,7 +384,7 @@ def _parse_head(data: bytes) -> Head | None:
     try:
         body = json.loads(data)
         head = Head(body["count"], body["hash"], body["size"])
-        return head if _head_bytes(head) == data else None
+        return head if head_bytes(head) == data else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
