@@ -4,8 +4,8 @@
     python bench/serve_load.py --questions q.jsonl --project DIR --clients 8      # the assistant, answerer extract
 
 The first: a fake model (first token after 200 ms, then 40 tokens 20 ms apart); 64 clients, each starting again when
-done: straight to the fake, then through `hagane serve`, in one run. The second: seconds without generation, which is
-`timings_s.search` of each answer, and from question to whole answer as the client saw it.
+done: straight to the fake, then through `hagane serve`, in one run. The second: `search` is the time without generation;
+`waited` until the answerer (its computation is what generation is for `extract`) had a core, and `answer` what it took.
 Every end is a process of its own; CPU seconds are each process's own count. User and token are made by the CLI.
 """
 
@@ -127,7 +127,7 @@ def assistant(args: argparse.Namespace) -> None:
         served = cpu_s(server.pid)
         found = clients(url=url + "/v1", key=key, **spec)
         said("assistant", found, others=f"hagane {cpu_s(server.pid) - served:.1f}")
-    for part in ("search", "judge", "answer", "total"):
+    for part in ("search", "waited", "judge", "answer", "total"):
         values = [timing[part] for timing in found["timings_s"]]
         print(f"  {part:<7} p50 {share(values, 0.5):7.1f}  p95 {share(values, 0.95):7.1f}  p99 {share(values, 0.99):7.1f} ms")
     whole = found["whole_s"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import time
@@ -151,10 +152,14 @@ class Conversation:
         pieces = self._answers.stream(
             asked, found.passages, statistics=found.statistics, label=self.label, index=project.share_complete(), own=question
         )
-        for piece in pieces:
+        waiting = time.perf_counter()
+        with project.turns if self._answers.config.answerer == "extract" else contextlib.nullcontext():
+            waited = time.perf_counter() - waiting
+            first = next(pieces)  # all the work is in it: with more at once than cores, each would wait for all
+        for piece in itertools.chain((first,), pieces):
             if isinstance(piece, Answer):
                 total = time.perf_counter() - started
-                piece = replace(piece, timings_s={"search": searched, **piece.timings_s, "total": total})
+                piece = replace(piece, timings_s={"search": searched, "waited": waited, **piece.timings_s, "total": total})
                 self.turns.append(Turn(asked, piece.label))
             yield piece
 

@@ -42,6 +42,7 @@ class Project:
         self.state = folder / STATE
         self._models: dict[str, tuple[Any, Any]] = {}  # name -> (what hagane.yaml says of it, the model)
         self._models_lock = threading.Lock()
+        self.turns = threading.Semaphore(cores())  # answers that may be computed at once
         self.watchers: list[Callable[[Any], None]] = []  # told of every question: project/watch.py
 
     @classmethod
