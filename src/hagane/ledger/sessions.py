@@ -80,12 +80,8 @@ class Stamps:
             if len(self._tried) > 10_000:
                 self._tried.popitem(last=False)
         try:
-            with self._db.reading() as connection:  # becomes a writer with its statement, if no other is at work
-                connection.exec_driver_sql("PRAGMA busy_timeout=20")
-                try:
-                    connection.execute(statement)
-                finally:
-                    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(db.BUSY_S * 1000)}")
+            with self._db.hurrying() as connection:
+                connection.execute(statement)
         except StorageError:
             _log.debug("a time of use was not written")
 
@@ -154,6 +150,7 @@ class Sessions:
             self.count_wrong(connection, row, at)
         else:  # the same write where nothing is counted, so that it takes as long
             connection.execute(update(db.users).where(_u.id == id).values(failed=_u.failed))
+        # written always, so that also for an unknown name the commit has a page to sync
         db.upsert(connection, db.facts, [{"name": "sign_in_last", "value": secrets.token_hex(4)}])
         return reason
 
