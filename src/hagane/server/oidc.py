@@ -39,7 +39,10 @@ LONGEST_BYTES = 1_000_000
 
 
 class SsoRefusedError(SignInError):
+    """`step` is where it failed: state (nothing was begun here), denied, code, id_token, azp, sub, userinfo."""
+
     code = "sso"
+    step = ""
 
 
 class SsoUnreachableError(HaganeError):
@@ -261,7 +264,9 @@ def _digest(text: str) -> str:
 
 def _refused(step: str, cause: BaseException | None = None) -> SsoRefusedError:
     log.warning("sign-on refused", step=step, kind=type(cause).__name__ if cause else None)
-    return SsoRefusedError("the identity provider's answer was not accepted", hint="begin again on the sign-in page")
+    error = SsoRefusedError("the identity provider's answer was not accepted", hint="begin again on the sign-in page")
+    error.step = step
+    return error
 
 
 def _unreachable(cause: object) -> SsoUnreachableError:

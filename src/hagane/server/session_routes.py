@@ -19,7 +19,7 @@ from .access import Anyone, Asking, Site
 from .doorkeeper import COOKIE
 from .errors import of_ours
 from .limits import is_secure
-from .oidc import PRE_COOKIE, SSO_BACK, Sso
+from .oidc import PRE_COOKIE, SSO_BACK, Sso, SsoRefusedError
 from .pages import local_path
 
 router = APIRouter(include_in_schema=False)
@@ -160,6 +160,8 @@ async def sso_back(caller: Anyone, site: Site, request: Request, state: str = ""
         given = {"issuer": who.issuer, "subject": who.subject, "name": who.name, "display": who.display, "groups": who.groups}
         signed = await site.threads.run(people.sign_in_oidc, site.project, **given)
     except HaganeError as problem:
+        if isinstance(problem, SsoRefusedError) and problem.step != "state":  # whoever makes states up would fill the log
+            await site.threads.run(site.project.ledger.sessions.refuse, f"sso_{problem.step}")
         answer = again(request, "sign_in.html", problem, **_sign_in_values(site, "/", problem=in_words(request, problem)))
     else:
         answer = let_in(request, signed, next)

@@ -16,6 +16,7 @@ from .limits import HEADERS_BYTES, HEADERS_N, SECURITY, URL_BYTES
 
 log = get("server.wire_guard")
 HEAD_S = 15.0  # from the first byte of a request, or from the connection, to the end of its headers
+LONGEST_HEAD = HEADERS_BYTES + URL_BYTES
 READ_S = 60.0  # so long may a reader take nothing of what waits for it
 
 
@@ -25,6 +26,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._head_bytes = self._n_headers = 0
+        self._waiting_bytes = 0  # of a head that is not complete: the parser keeps a long line to itself until it ends
+        self._in_head = True
         self._late: asyncio.TimerHandle | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._over = False
@@ -40,8 +43,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # heads
 
+    def data_received(self, data: bytes) -> None:
+        was_in_head = self._in_head
+        super().data_received(data)
+        self._waiting_bytes = self._waiting_bytes + len(data) if was_in_head and self._in_head else 0
+        if self._waiting_bytes > LONGEST_HEAD and not self._over and not self.transport.is_closing():
+            self._over = True
+            self.send_400_response("")
+
     def on_message_begin(self) -> None:
         self._head_bytes = self._n_headers = 0
+        self._in_head = True
         super().on_message_begin()
         self._await_head()
 
@@ -56,11 +68,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop("_late")
+        self._in_head = False
         super().on_headers_complete()
 
     def _count(self, n_bytes: int) -> None:
         self._head_bytes += n_bytes
-        if self._head_bytes > HEADERS_BYTES + URL_BYTES or self._n_headers > HEADERS_N:
+        if self._head_bytes > LONGEST_HEAD or self._n_headers > HEADERS_N:
             self._over = True
             raise ValueError("head too large")  # the parser ends with it, and send_400_response below answers
 
