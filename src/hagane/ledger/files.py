@@ -41,8 +41,17 @@ class Files:
 
     def put(self, rows: Iterable[Seen]) -> None:
         """Remember files, in one durable commit."""
+        given = {(row.source, row.path): row for row in rows}
+        f = db.files.c
         with self._db.writing() as connection:
-            db.upsert(connection, db.files, [asdict(row) for row in rows])
+            # Sealed under their documents' keys, equal paths of two documents are unlike: no conflict tells.
+            for source in {source for source, _ in given} if self._db.sealed else ():
+                for batch in db.batches([row.path for row in given.values() if row.source == source]):
+                    query = select(f.path, f.document).where(f.source == source, f.path.in_(batch))
+                    for path, document in connection.execute(query).all():
+                        if document != given[source, path].document:
+                            connection.execute(db.files.delete().where(f.source == source, f.path == path))
+            db.upsert(connection, db.files, [asdict(row) for row in given.values()])
 
     def forget(self, source: str, paths: Sequence[str]) -> None:
         """Forget files, in one durable commit."""

@@ -136,6 +136,10 @@ class Keys:
         """The seed of the key that signs audit checkpoints. 32 bytes, the same for the project's whole life."""
         return derived(self._names, "audit signing")
 
+    def name_key(self, purpose: str) -> bytes:
+        """32 bytes for one purpose, the same for the project's whole life."""
+        return derived(self._names, purpose)
+
     def blob_name(self, sha256: str) -> str:
         """The file name of an original: 64 hex digits that only this project can make of its sha256."""
         return hmac.digest(derived(self._names, "blob names"), bytes.fromhex(sha256), "sha256").hex()

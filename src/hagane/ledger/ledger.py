@@ -83,10 +83,6 @@ class Ledger:
     def purge(self) -> None:
         """Leave no byte of deleted rows in the ledger's files. Once after deletions, not per document.
         Raises: StateError while another process still reads the old state."""
-        if self.keys is not None and self._db.sealed:
-            from .reseal import renew
-
-            renew(self._db, self.keys)  # paths and hashes that older copies of the ledger hold are unreadable, too
         self._db.purge()
         if self.keys is not None:
             self.keys.purge()
@@ -98,6 +94,13 @@ class Ledger:
         assert self.keys is not None
         if self._db.sealed != on:
             (seal_all if on else open_all)(self._db, self.keys)
+
+    def renew_columns(self) -> None:
+        """New keys for what the ledger's columns hold beside the documents' own. Under the writer lock; then `purge`."""
+        from .reseal import renew
+
+        assert self.keys is not None
+        renew(self._db, self.keys)
 
     def convert_files(self) -> Iterator[int]:
         """Encrypt the files of all stores, or decrypt them, as the keys' state says; how many are done, now and then.

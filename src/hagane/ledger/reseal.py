@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, text
 
 from . import db
 from .seal import ColumnSeal
-from .sealed_text import MARK, escaped, is_sealed, unescaped
+from .sealed_text import MARK, TAGGED, escaped, is_sealed, unescaped
 from .tables import Sealed
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def seal_all(database: db.Database, keys: Keys) -> None:
     def change(column: Sealed, value: str, owner: str | None) -> str:
         if is_sealed(value):
             return value
-        return seal.seal(unescaped(value), place=column.place, searchable=column.searchable, owner=owner)
+        return column.sealed(seal, unescaped(value), owner)
 
     with database.writing() as connection:
         _rewrite(connection, change, keys=keys)
@@ -60,9 +60,9 @@ def renew(database: db.Database, keys: Keys) -> None:
     seal = ColumnSeal(keys, epoch)
 
     def change(column: Sealed, value: str, _owner: str | None) -> str:
-        if not value.startswith(f"{MARK}c"):
+        if not value.startswith(f"{MARK}c") and value[TAGGED : TAGGED + 1] != MARK:
             return value
-        return seal.seal(seal.open(value, place=column.place), place=column.place, searchable=column.searchable)
+        return column.sealed(seal, seal.open(value, place=column.place), None)
 
     with database.writing() as connection:
         _rewrite(connection, change, keys=None)

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..core.errors import StorageError
-from .sealed_text import MARK
+from .sealed_text import MARK, TAGGED
 
 NONCE = 12  # bytes
 TAG = 16
@@ -31,6 +31,7 @@ class Ring(Protocol):
 
     def ready(self, name: str, *, make: bool) -> AESGCM: ...
     def secret(self, name: str) -> bytes: ...
+    def name_key(self, purpose: str) -> bytes: ...
     def forget(self, name: str) -> None: ...
 
 
@@ -70,9 +71,9 @@ class ColumnSeal:
     """Seals texts of the ledger; satisfies `tables.Seal`.
 
     A text with an owner (a document, a conversation) is sealed under the owner's key with a random nonce, so
-    that erasing the owner reaches every copy. The others are sealed under their column's key of the epoch:
-    random nonce for content, and for `searchable` columns a nonce made of the text (its HMAC under a key of
-    its own), so that equal texts are equal bytes and can be looked up: that much a thief sees.
+    that erasing the owner reaches every copy. The others are sealed under their column's key of the epoch. A
+    `searchable` text can be looked up because equal texts are equal bytes: its nonce is made of it (its HMAC under a
+    key of its own); with an owner, a tag (HMAC) stands before it instead. That much a thief sees: which are equal.
     Nonces have 96 bits: after 2^32 texts of a column the chance that two fell together is 2^-33.
     """
 
@@ -81,6 +82,7 @@ class ColumnSeal:
         self._epoch = epoch
         self._own = threading.local()
         self._derived: dict[tuple[str, str], tuple[AESGCM, bytes]] = {}
+        self._derived_tags: dict[str, bytes] = {}
 
     @contextlib.contextmanager
     def within(self, epoch: str) -> Iterator[None]:
@@ -99,26 +101,46 @@ class ColumnSeal:
     def seal(self, text: str, *, place: str, searchable: bool = False, owner: str | None = None) -> str:
         """`text` as it may lie in column `place` ("documents.title")."""
         data, aad = text.encode("utf-8", "surrogatepass"), place.encode()
-        if owner is not None and not searchable:
-            sealed = Cipher(self._ring, owner).seal(data, aad=aad)
-            return f"{MARK}d{owner}{MARK}{base64.urlsafe_b64encode(sealed).decode()}"
+        if owner is None:
+            return f"{MARK}c{self._under_column(data, place, searchable=searchable)}"
+        sealed = Cipher(self._ring, owner).seal(data, aad=aad)
+        return f"{MARK}d{owner}{MARK}{base64.urlsafe_b64encode(sealed).decode()}"
+
+    def tag(self, text: str, *, place: str) -> str:
+        """What a tagged text begins with: equal for equal texts of a column."""
+        key = self._derived_tags.get(place)
+        if key is None:
+            key = self._derived_tags[place] = self._ring.name_key(f"tag {place}")
+        return f"{MARK}t{hmac.digest(key, text.encode('utf-8', 'surrogatepass'), 'sha256')[:16].hex()}"
+
+    def tagged(self, text: str, *, place: str, owner: str | None) -> str:
+        """`text` under its owner's key behind its tag; the same text of the same owner is the same bytes."""
+        tag = self.tag(text, place=place)
+        data = text.encode("utf-8", "surrogatepass")
+        if owner is None:
+            return f"{tag}{MARK}{self._under_column(data, place, searchable=True)}"
+        nonce = hmac.digest(self._ring.name_key(f"nonce {place}"), owner.encode() + b"\0" + data, "sha256")[:NONCE]
+        sealed = nonce + self._ring.ready(owner, make=True).encrypt(nonce, data, place.encode())
+        return f"{tag}{owner}{MARK}{base64.urlsafe_b64encode(sealed).decode()}"
+
+    def _under_column(self, data: bytes, place: str, *, searchable: bool) -> str:
         epoch = getattr(self._own, "epoch", None) or self._epoch
         key, nonces = self._keys(epoch, place)
         nonce = hmac.digest(nonces, data, "sha256")[:NONCE] if searchable else os.urandom(NONCE)
-        return f"{MARK}c{epoch}{base64.urlsafe_b64encode(nonce + key.encrypt(nonce, data, aad)).decode()}"
+        return f"{epoch}{base64.urlsafe_b64encode(nonce + key.encrypt(nonce, data, place.encode())).decode()}"
 
     def open(self, sealed: str, *, place: str) -> str:
         """The text. Raises: StorageError for anything that was not sealed for `place`."""
         kind, aad = sealed[1:2], place.encode()
         try:
-            if sealed[:1] != MARK or kind not in ("c", "d"):
+            if sealed[:1] != MARK or kind not in ("c", "d", "t"):
                 raise StorageError(f"the ledger holds a text in the open, in {place}", hint="restore .hagane from a backup")
-            if kind == "c":
-                epoch, data = sealed[2 : 2 + EPOCH], _decoded(sealed[2 + EPOCH :])
-                opened = unsealed(self._keys(epoch, place)[0], data, aad, f"a text of the ledger ({place})")
-            else:
-                owner, _, rest = sealed[2:].partition(MARK)
+            owner, _, rest = ("", "", sealed[2:]) if kind == "c" else sealed[TAGGED if kind == "t" else 2 :].partition(MARK)
+            if owner:
                 opened = Cipher(self._ring, owner).open(_decoded(rest), aad=aad)
+            else:
+                key, _ = self._keys(rest[:EPOCH], place)
+                opened = unsealed(key, _decoded(rest[EPOCH:]), aad, f"a text of the ledger ({place})")
             return opened.decode("utf-8", "surrogatepass")
         except (binascii.Error, ValueError) as cause:
             raise StorageError(f"a text of the ledger ({place}) is damaged", hint="restore it from a backup") from cause

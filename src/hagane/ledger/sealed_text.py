@@ -8,6 +8,8 @@ from typing import Any
 from ..core.errors import StorageError
 
 MARK = "\x1f"  # begins every sealed text; plain texts that begin so are escaped
+# Behind it: c, sealed under the column's key; d, under the owner's; t, under the owner's with a tag to look it up by.
+TAGGED = 2 + 32  # characters of MARK, t and the tag: what is compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Owned:
 
 def is_sealed(text: str) -> bool:
     """Whether a text as it lies in the ledger is sealed."""
-    return text[:1] == MARK and text[1:2] in ("c", "d")
+    return text[:1] == MARK and text[1:2] in ("c", "d", "t")
 
 
 def escaped(text: str) -> str:

@@ -9,23 +9,29 @@ import json
 from typing import Any, Protocol
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-from .sealed_text import Owned, escaped, unescaped
+from .sealed_text import TAGGED, Owned, escaped, unescaped
 
 
 class Seal(Protocol):
-    """What encrypts a column. `place` is table.column: a text opens only where it was sealed. Equal texts that are
-    `searchable` become equal bytes, so that they can be looked up; `owner` names the key of others (seal.py)."""
+    """What encrypts a column. `place` is table.column: a text opens only where it was sealed. `owner` names the key of
+    others (seal.py). Equal texts that are `searchable`, and equal tags, are equal bytes, so that they can be looked up."""
 
     def seal(self, text: str, *, place: str, searchable: bool, owner: str | None) -> str: ...
+    def tagged(self, text: str, *, place: str, owner: str | None) -> str: ...
+    def tag(self, text: str, *, place: str) -> str: ...
     def open(self, sealed: str, *, place: str) -> str: ...
 
 
 class Sealed(TypeDecorator[str]):
     """Text that is encrypted where the project is: the engine's dialect carries the `Seal` as `hagane_seal`.
 
-    `owner` names the column of the same row that says whose key seals it; values come as `Owned` then."""
+    `owner` names the column of the same row that says whose key seals it; values come as `Owned` then. A column
+    that is `searchable` can be compared (==, IN) with plain texts; with an owner that compares tags."""
 
     impl = Text
     cache_ok = True
@@ -36,20 +42,68 @@ class Sealed(TypeDecorator[str]):
         self.owner = owner
         self.place = place  # set below, from the table
 
+    class Comparator(TypeDecorator.Comparator[str]):  # type: ignore[misc]
+        def operate(self, op: Any, *other: Any, **named: Any) -> Any:
+            kind = self.expr.type
+            if isinstance(kind, Sealed) and kind.searchable and kind.owner and op in _COMPARING:
+                return op(_Tag(self.expr, kind.place), *other, **named)
+            return super().operate(op, *other, **named)
+
+    comparator_factory = Comparator
+
+    def sealed(self, seal: Seal, text: str, owner: str | None) -> str:
+        """`text` as it lies in this column of an encrypted ledger."""
+        if self.searchable and self.owner:
+            return seal.tagged(text, place=self.place, owner=owner)
+        return seal.seal(text, place=self.place, searchable=self.searchable, owner=owner)
+
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         value, owner = (value.value, value.owner) if isinstance(value, Owned) else (value, None)
         if value is None:
             return None
         seal: Seal | None = getattr(dialect, "hagane_seal", None)
-        if seal is None:
-            return escaped(value)
-        return seal.seal(value, place=self.place, searchable=self.searchable, owner=owner)
+        return escaped(value) if seal is None else self.sealed(seal, value, owner)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         if value is None:
             return None
         seal: Seal | None = getattr(dialect, "hagane_seal", None)
         return unescaped(value) if seal is None else seal.open(value, place=self.place)
+
+
+_COMPARING = (operators.eq, operators.ne, operators.in_op, operators.not_in_op)
+
+
+class _TagText(TypeDecorator[str]):
+    """A plain text as the tag that a sealed one begins with."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, *, place: str) -> None:
+        super().__init__()
+        self.place = place
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        seal: Seal | None = getattr(dialect, "hagane_seal", None)
+        return value if value is None else escaped(value) if seal is None else seal.tag(value, place=self.place)
+
+
+class _Tag(FunctionElement[str]):
+    """The tag of a sealed column; the column itself where nothing is encrypted."""
+
+    inherit_cache = True
+    name = "tag"
+
+    def __init__(self, column: Any, place: str) -> None:
+        super().__init__(column)
+        self.type = _TagText(place=place)
+
+
+@compiles(_Tag)
+def _compile_tag(element: Any, compiler: Any, **named: Any) -> str:
+    column = compiler.process(element.clauses, **named)
+    return column if getattr(compiler.dialect, "hagane_seal", None) is None else f"substr({column}, 1, {TAGGED})"
 
 
 class SealedJson(Sealed):
@@ -87,7 +141,7 @@ documents = Table(
     metadata,
     Column("id", String(40), primary_key=True),
     Column("source", String(200), nullable=False),
-    Column("path", Sealed(searchable=True), nullable=False),
+    Column("path", Sealed(searchable=True, owner="id"), nullable=False),
     Column("state", String(20), nullable=False),
     Column("label", Text, nullable=False),
     Column("source_label", Text, nullable=False),
@@ -124,7 +178,7 @@ files = Table(
     "files",  # what sync saw last: one row per file of a source, also for containers and files set aside
     metadata,
     Column("source", String(200), primary_key=True),
-    Column("path", Sealed(searchable=True), primary_key=True),
+    Column("path", Sealed(searchable=True, owner="document"), primary_key=True),
     Column("document", String(40), nullable=False),  # id of the file as a document; its parts' ids are made from it
     Column("stamp", String(120), nullable=False),  # size, times and inode: equal means unchanged
     Column("sha256", Sealed(searchable=True), nullable=False),

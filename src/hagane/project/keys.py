@@ -135,7 +135,8 @@ def rotate(project: Project, to: str | None, *, by: Principal, deep: bool = Fals
         ledger.audit.record("keys.rotate", principal=by.name, deep=deep, master=to is not None)
         if deep:
             ledger.keys.rotate_project_key()
-            ledger.purge()  # which gives the columns new keys
+            ledger.renew_columns()
+            ledger.purge()
         if new is not None and to is not None:
             ledger.keys.add_master(new)  # both open it, until hagane.yaml says the new one
             _write_key(project, to)
