@@ -16,6 +16,7 @@ from .limits import HEADERS_BYTES, HEADERS_N, SECURITY, URL_BYTES
 
 log = get("server.wire_guard")
 HEAD_S = 15.0  # from the first byte of a request, or from the connection, to the end of its headers
+FAREWELL_S = 0.5  # for the end of an idle TLS connection when the server ends
 LONGEST_HEAD = HEADERS_BYTES + URL_BYTES
 READ_S = 60.0  # so long may a reader take nothing of what waits for it
 
@@ -40,6 +41,22 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop("_late")
         self._stop("_stuck")
         super().connection_lost(exc)
+
+    # ends
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def eof_received(self) -> None:
+        """The other side has gone. Under TLS a polite end would wait for its farewell, 30 s long."""
+        if self._is_idle and self.scheme == "https":
+            self.transport.abort()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._is_idle and self.scheme == "https":
+            self.loop.call_later(FAREWELL_S, self.transport.abort)
 
     # heads
 
