@@ -10,10 +10,9 @@ import tomllib
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
-
-from .. import __version__
 
 _AUTHENTICATION, _ACCOUNT, _GROUP = 3002, 3001, 3006
 _INFORMATIONAL, _LOW = 1, 2
@@ -49,7 +48,7 @@ def event(record: Mapping[str, Any]) -> dict[str, Any]:
         "status_id": _FAILURE if refused else _SUCCESS,
         "metadata": {
             "version": _table()["version"],
-            "product": {"name": "Hagane", "vendor_name": "Hagane", "version": __version__},
+            "product": {"name": "Hagane", "vendor_name": "Hagane", "version": version("hagane")},
             "uid": record["hash"],
             "event_code": act,
             "sequence": record["seq"],

@@ -38,7 +38,7 @@ labels:
 sources: []                # hagane add PATH writes here
 principals:
   owner: {clearance: "restricted:*"}
-  officer: {clearance: "restricted:*"}   # approves lower labels that owner asks for: nobody approves their own
+  officer: {clearance: "restricted:*", roles: [officer]}   # approves lower labels that owner asks for: nobody approves their own
   staff: {clearance: internal}
 """
 
