@@ -27,7 +27,7 @@ class Response:
         """The response object; `status` in_progress, or completed, which becomes incomplete where the answer was cut."""
         body, is_cut = self._body, self.last.finish == "length"
         done = status == "completed"
-        usage = self.last.usage or Usage()
+        usage = {"usage": _usage(self.last.usage or Usage())} if done else {}
         return {
             "id": self._id,
             "object": "response",
@@ -55,7 +55,7 @@ class Response:
             ],
             "top_p": body.top_p,
             "truncation": "disabled",
-            "usage": _usage(usage) if done else None,
+            **usage,
         }
 
     def _format(self) -> dict[str, Any]:
