@@ -56,6 +56,7 @@ class Doorkeeper:
     async def admit(self, request: Request, need: Permission | str) -> Caller:
         """The caller, who has the permission `need`. Raises: Refusal 401, 403; Elsewhere to the sign-in page."""
         caller = await self.caller(request)
+        request.state.caller = caller  # for the page that an error becomes
         if caller is None:
             if request.method == "GET" and wants_page(request):
                 raise Elsewhere("/sign-in" + _next(request))

@@ -105,8 +105,12 @@ def answer(request: Request, problem: Problem) -> Response:
     if not wants_page(request) or request.headers.get("hx-request"):
         return JSONResponse(problem.body, problem.status, headers=dict(problem.headers or {}))
     try:
-        site = request.app.state.site
-        page = site.pages.render(request, "error.html", caller=None, status=problem.status, problem=problem)
+        pages, caller = request.app.state.site.pages, getattr(request.state, "caller", None)
+        texts, near = pages.text(request), 400 if problem.status < 500 else 500
+        keys = [f"fault.s{status}" for status in (problem.status, near)]
+        heading = next(texts(f"{key}_title") for key in keys if f"{key}_title" in texts.words)
+        words = next(texts(key) for key in (f"problem.{problem.code}", *(f"{key}_text" for key in keys)) if key in texts.words)
+        page = pages.render(request, "error.html", caller=caller, status=problem.status, problem=problem, heading=heading, words=words)
         page.headers.update(problem.headers or {})
         return page
     except Exception as broken:  # the page for errors must not be a second one
