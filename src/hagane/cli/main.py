@@ -15,7 +15,7 @@ from hagane import __version__
 from hagane.core.errors import HaganeError
 from hagane.core.log import configure
 
-from . import ask, documents, evals, feedback, govern, keys, models, people, serve
+from . import ask, backup, documents, evals, feedback, govern, keys, models, people, serve
 from .options import say
 
 STOPPED = 130  # what Typer makes of Ctrl-C
@@ -55,6 +55,8 @@ app.command()(ask.search)
 app.command(name="ask")(ask.ask)
 app.command()(govern.label)
 app.command()(serve.serve)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.add_typer(govern.audit, name="audit")
 app.add_typer(feedback.feedback, name="feedback")
 app.add_typer(people.user, name="user")

@@ -14,7 +14,7 @@ import typer
 from hagane.core.errors import UsageError, nearest
 
 Emit = Callable[[Mapping[str, Any]], None]
-WORDS = {"scan": "looking for changes", "mend": "mending after an interruption", "words": "words", "vectors": "meaning", "questions": "questions", "pull": "model"}
+WORDS = {"scan": "looking for changes", "mend": "mending after an interruption", "words": "words", "vectors": "meaning", "questions": "questions", "pull": "model", "backup": "backup", "restore": "restoring"}
 
 KINDS = ("auto", "plain", "json", "none")
 

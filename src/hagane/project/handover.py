@@ -27,6 +27,7 @@ from hagane.ledger.lock import Busy, Holder
 from hagane.rag.ingest import Emit
 
 from . import documents
+from .backup import backup
 from .wire import Project
 
 SOCKET = "server.sock"
@@ -62,11 +63,16 @@ def _approve(project: Project, args: Mapping[str, Any], *, by: Principal, emit: 
     return documents.approve(project, args["request"], by=by)
 
 
+def _backup(project: Project, args: Mapping[str, Any], *, by: Principal, emit: Emit, stop: Callable[[], bool]) -> Mapping[str, Any]:
+    return backup(project, Path(args["to"]), by=by, index=args["index"], emit=emit)
+
+
 VERBS: Mapping[str, tuple[Verb, bool]] = {  # verb -> what does it, and whether doing it twice is doing it once
     "sync": (_sync, True),
     "add": (_add, True),
     "label": (_label, False),
     "approve": (_approve, False),
+    "backup": (_backup, True),
 }
 
 
