@@ -14,6 +14,7 @@ import random
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -174,4 +175,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "model":
         uvloop.run(model())
     else:
-        uvloop.run(clients(json.loads(open(sys.argv[2], encoding="utf-8").read())))
+        uvloop.run(clients(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))))

@@ -14,6 +14,7 @@ from server import models_behind
 from server.models_behind import TOOL, Clerk, with_models
 from server.site import Site, copied
 
+
 @pytest.fixture(scope="module")
 def served(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with models_behind.served(copied(template, tmp_path_factory.mktemp("sdk") / "company")) as served:
