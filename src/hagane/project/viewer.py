@@ -42,7 +42,9 @@ class Spot:
 
     def marks(self, start: int | None, end: int | None) -> bool:
         """Whether the characters from `start` to `end` meet the marked ones."""
-        return None not in (start, end, self.start, self.end) and start < self.end and end > self.start  # type: ignore[operator]
+        if start is None or end is None or self.start is None or self.end is None or self.start >= self.end:
+            return False
+        return start < self.end and end > self.start
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ const thread = chat.querySelector("[data-thread]");
 const composer = chat.querySelector("[data-composer]");
 const field = composer.querySelector("textarea");
 const words = chat.dataset;
+const HAS_KEYS = matchMedia("(hover: hover)").matches; // on a phone the focus would bring up the keyboard
 let running = null; // the AbortController of the answer that is being written
 
 const say = (text) => { chat.querySelector("[data-status]").textContent = text; };
@@ -27,7 +28,7 @@ function fromServer(html) {
 function setBusy(busy) {
   composer.querySelector("[data-send]").hidden = busy;
   composer.querySelector("[data-stop]").hidden = !busy;
-  if (!busy) field.focus({ preventScroll: true });
+  if (!busy && HAS_KEYS) field.focus({ preventScroll: true });
 }
 
 function pending(question) {
@@ -73,6 +74,7 @@ function kept(turn, piece) {
   const finished = fromServer(piece.html);
   turn.replaceWith(finished);
   htmx.process(finished);
+  finished.scrollIntoView({ block: "start" });
   say(words.done + " " + (finished.querySelector("[data-answer], .abstained-why")?.textContent ?? ""));
   const id = piece.turn.conversation;
   if (location.pathname !== `/c/${id}`) history.replaceState(null, "", `/c/${id}`);
@@ -214,18 +216,18 @@ async function remove(button) {
 }
 
 const ACTS = [
-  ["[data-copy]", (button) => copy(button.closest(".turn"))],
-  ["[data-retry]", (button) => {
+  ["button[data-copy]", (button) => copy(button.closest(".turn"))],
+  ["button[data-retry]", (button) => {
     const turn = button.closest(".turn");
     const isLast = turn === thread.lastElementChild;
     return ask(turn.dataset.question, isLast ? { retry: turn.dataset.turn, instead: turn } : {});
   }],
-  ["[data-opinion]", (button) => opinion(button.closest(".turn"), button)],
-  ["[data-right]", (button) => rightAnswer(button.closest(".turn"))],
-  ["[data-wrong]", (button) => wrongSource(button.closest(".turn"), button)],
-  ["[data-suggestion]", (button) => ask(button.textContent)],
-  ["[data-rename]", rename],
-  ["[data-delete]", remove],
+  ["button[data-opinion]", (button) => opinion(button.closest(".turn"), button)],
+  ["button[data-right]", (button) => rightAnswer(button.closest(".turn"))],
+  ["button[data-wrong]", (button) => wrongSource(button.closest(".turn"), button)],
+  ["button[data-suggestion]", (button) => ask(button.textContent)],
+  ["button[data-rename]", rename],
+  ["button[data-delete]", remove],
 ];
 
 document.addEventListener("click", (event) => {
@@ -268,4 +270,4 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog[open]")) closePanel();
 });
 
-field.focus({ preventScroll: true });
+if (HAS_KEYS) field.focus({ preventScroll: true });

@@ -2,9 +2,10 @@
 "use strict";
 
 function showMark(body) {
-  const marked = body.querySelector("[data-mark]");
+  const left = (element) => element.getBoundingClientRect().left;
+  const [marked] = [...body.querySelectorAll("[data-mark]")].sort((a, b) => (a.matches("td") ? left(a) - left(b) : 0));
   if (!marked) return;
-  marked.scrollIntoView({ block: "center", inline: "nearest" });
+  marked.scrollIntoView({ block: "nearest", inline: "nearest" }); // no more than needed: what the source is stays in sight
 }
 
 document.addEventListener("htmx:afterSettle", (event) => {
