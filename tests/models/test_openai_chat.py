@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from loopback_openai import Endpoint
 
-from hagane.core.errors import ConfigError, ModelError, RefusedError, UsageError
+from hagane.core.errors import ConfigError, ModelError, ModelRefusedError, RefusedError
 from hagane.core.labels import Label
 from hagane.core.types import ChatRequest, Delta, Message, Part, Tool, ToolCall, Usage
 from hagane.models.openai_chat import OpenAIChat
@@ -130,7 +130,7 @@ def test_an_odd_answer_is_a_model_error_without_its_text(
 def test_what_the_endpoint_calls_a_bad_request_is_one(endpoint: Endpoint, model: OpenAIChat) -> None:
     error = {"message": "your prompt 秘密 is too long", "code": "context_length_exceeded"}
     endpoint.says = (400, "application/json", json.dumps({"error": error}).encode())
-    with pytest.raises(UsageError, match="400 context_length_exceeded") as said:
+    with pytest.raises(ModelRefusedError, match="400 context_length_exceeded") as said:
         list(model.chat(request()))
     assert "秘密" not in str(said.value)
 

@@ -18,6 +18,7 @@ HaganeError                     exit 1, HTTP 500
 ├── AuditError                  the record could not be written, so the act did not happen
 ├── SourceError                 a file cannot be read; it is set aside with this reason
 └── ModelError                  a model or its engine failed
+    ├── ModelRefusedError       HTTP 400: the model does not take this request (too long, a grammar it cannot read)
     └── MissingExtraError       a package of an extra is not installed
 
 Each has a `hint` (what to do next, own line), an `exit_code`, an `http_status` and `retryable`.
@@ -116,6 +117,10 @@ class SourceError(HaganeError):
 
 class ModelError(HaganeError):
     http_status, code, retryable = 502, "model", True
+
+
+class ModelRefusedError(ModelError):
+    http_status, code, retryable = 400, "model_refused", False
 
 
 class MissingExtraError(ModelError):

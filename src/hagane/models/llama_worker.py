@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, ModelRefusedError
 from .gguf import read_header
 
 _END = None
@@ -161,11 +161,11 @@ def _deltas(items: queue.SimpleQueue[dict[str, Any] | BaseException | None]) -> 
 def _refused(error: dict[str, Any]) -> ModelError:
     """The engine's error without its text, which may quote the prompt or the grammar."""
     if error.get("type") == "exceed_context_size_error":
-        return ModelError(
+        return ModelRefusedError(
             f"the request has {error.get('n_prompt_tokens')} tokens, the model was opened with {error.get('n_ctx')}",
             hint="raise answer.context or lower answer.passages",
         )
     with contextlib.suppress(TypeError, ValueError):
         if int(error.get("code", 500)) < 500:
-            return ModelError("the engine does not accept the request", hint="is the grammar GBNF?")
+            return ModelRefusedError("the engine does not accept the request", hint="is the grammar GBNF?")
     return ModelError("the engine failed", hint="the next request tries again")

@@ -15,7 +15,7 @@ from typing import Any
 import urllib3
 
 from ..core.config import secret
-from ..core.errors import ModelError, UsageError
+from ..core.errors import ModelError, ModelRefusedError, UsageError
 from ..core.types import ChatRequest, Delta, ToolCall, Usage
 from .openai_body import chat_body, raw_body
 from .this_machine import check_address
@@ -136,7 +136,7 @@ class OpenAIChat:
             f"the model {self.name} at {self._host} does not answer: {type(cause).__name__}", hint="is its server running?"
         )
 
-    def _refused(self, answer: Any) -> ModelError | UsageError:
+    def _refused(self, answer: Any) -> ModelError:
         """The endpoint's refusal by its status and its code, without its text, which may quote the prompt."""
         word = ""
         try:
@@ -146,7 +146,7 @@ class OpenAIChat:
             pass
         text = f"the model {self.name} at {self._host} answers {answer.status} {word}".rstrip()
         if answer.status in (400, 413, 422):
-            return UsageError(text, hint="is the request too long for it, or does it lack something that the request asks for?")
+            return ModelRefusedError(text, hint="is the request too long for it, or does it lack something that the request asks for?")
         return ModelError(text, hint="check address, model and key")
 
 
