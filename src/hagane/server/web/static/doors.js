@@ -25,7 +25,9 @@ if (form) {
         location.assign(answer.to);
         return;
       }
-      if (answer.error.code === "second_factor") {
+      const more = answer.error.code === "second_factor"; // a question, not a fault
+      said.classList.toggle("notice-bad", !more);
+      if (more) {
         code.hidden = false;
         code.querySelector("input").focus();
       } else if (!code.hidden) {
