@@ -15,7 +15,8 @@ from .wire import Project
 AROUND = 2  # equal paragraphs shown on each side of a change
 LONGEST_MARKED = 1500  # characters of a paragraph within which changed characters are looked for
 MANY = 4000  # paragraphs: beyond, difflib may skip what occurs often, else it takes minutes
-ALIKE = 0.35  # below, marking single characters would only confuse
+ALIKE = 0.5  # below, two paragraphs are not the same one changed, and marking single characters would only confuse
+MOST_PAIRS = 900  # paragraphs before times after, in one changed place, that are compared each with each
 
 
 def compare(project: Project, doc: str, old: str, new: str, *, by: Principal) -> dict[str, Any]:
@@ -42,14 +43,53 @@ def _rows(old: Sequence[str], new: Sequence[str]) -> Iterator[dict[str, Any]]:
             for text in old[a:b]:
                 yield {"kind": "same", "left": [[text, False]], "right": [[text, False]]}
             continue
-        pairs = min(b - a, d - c)
-        for n in range(pairs):
-            left, right = _marked(old[a + n], new[c + n])
-            yield {"kind": "changed", "left": left, "right": right}
-        for text in old[a + pairs : b]:
+        yield from _replaced(old[a:b], new[c:d])
+
+
+def _replaced(old: Sequence[str], new: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Paragraphs that others took the place of: those alike stand side by side, the rest came or went."""
+    i = j = 0
+    for a, b in [*_pairs(old, new), (len(old), len(new))]:
+        for text in old[i:a]:
             yield {"kind": "removed", "left": [[text, True]], "right": None}
-        for text in new[c + pairs : d]:
+        for text in new[j:b]:
             yield {"kind": "added", "left": None, "right": [[text, True]]}
+        if a < len(old):
+            left, right = _marked(old[a], new[b])
+            yield {"kind": "changed", "left": left, "right": right}
+        i, j = a + 1, b + 1
+
+
+def _pairs(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    """Which paragraph became which, in order: the choice whose likenesses add up to most."""
+    if not old or not new:
+        return []
+    if len(old) * len(new) > MOST_PAIRS:
+        return [(n, n) for n in range(min(len(old), len(new)))]
+    best = [[0.0] * (len(new) + 1) for _ in range(len(old) + 1)]
+    alike = [[_likeness(a, b) for b in new] for a in old]
+    for i in reversed(range(len(old))):
+        for j in reversed(range(len(new))):
+            with_pair = alike[i][j] + best[i + 1][j + 1] if alike[i][j] >= ALIKE else 0.0
+            best[i][j] = max(with_pair, best[i + 1][j], best[i][j + 1])
+    pairs, i, j = [], 0, 0
+    while i < len(old) and j < len(new):
+        if alike[i][j] >= ALIKE and best[i][j] == alike[i][j] + best[i + 1][j + 1]:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return pairs
+
+
+def _likeness(old: str, new: str) -> float:
+    """Share of characters in common, in order; cheap for what is nothing alike."""
+    if max(len(old), len(new)) > LONGEST_MARKED:
+        return 0.5 if old[:60] == new[:60] else 0.0
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return matcher.ratio() if matcher.quick_ratio() >= ALIKE else 0.0
 
 
 def _marked(old: str, new: str) -> tuple[list[list[Any]], list[list[Any]]]:
@@ -57,8 +97,6 @@ def _marked(old: str, new: str) -> tuple[list[list[Any]], list[list[Any]]]:
     if max(len(old), len(new)) > LONGEST_MARKED:
         return [[old, True]], [[new, True]]
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    if matcher.ratio() < ALIKE:
-        return [[old, True]], [[new, True]]
     left: list[list[Any]] = []
     right: list[list[Any]] = []
     for kind, a, b, c, d in matcher.get_opcodes():

@@ -85,7 +85,7 @@ def _shown(project: Project, rows: Sequence[Brief], *, by: Principal) -> list[di
     told = []
     for row in rows:
         record, upload = records.get(row.id), uploads.get(row.path) if row.source == SOURCE else None
-        one = row._asdict() | {"id": row.id or None, "kind": kind_of(row.media), "reason": "", "detail": "", "size": 0, "pages": 0, "chunks": 0}
+        one = row._asdict() | {"id": row.id or None, "title": row.title or row.path.rpartition("/")[2], "kind": kind_of(row.media), "reason": "", "detail": "", "size": 0, "pages": 0, "chunks": 0}
         if record is not None:
             twin = twins.get(record.duplicate_of or "")
             one |= {"reason": record.reason, "size": record.size, "pages": record.pages, "chunks": record.n_chunks}

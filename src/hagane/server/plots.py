@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDTH, HEIGHT = 600, 150  # units of the drawing
-FOOT, HEAD = 20, 8  # below the base line: days; above the highest bar: air
+FOOT, HEAD = 26, 8  # below the base line: days; above the highest bar: air
 
 
 def top_of(highest: float) -> float:
