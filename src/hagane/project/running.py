@@ -7,6 +7,7 @@ with Running(project):
 from __future__ import annotations
 
 import contextlib
+import time
 from types import TracebackType
 
 from .handover import SOCKET, Listener
@@ -21,19 +22,24 @@ class Running:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._all = contextlib.ExitStack()
+        self._lock: contextlib.AbstractContextManager[None] = project.ledger.writer.kept("serve", socket=SOCKET)
 
     def __enter__(self) -> Running:
-        project = self._project
-        with self._all:
-            self._all.enter_context(project.ledger.writer.kept("serve", socket=SOCKET))
-            worker, listener = Worker(project), Listener(project)
-            worker.start()
-            self._all.callback(worker.stop, ENDS_S)
-            listener.start()
-            self._all.callback(listener.close, ENDS_S)
-            self._all = self._all.pop_all()
+        self._lock.__enter__()
+        try:
+            self._worker, self._listener = Worker(self._project), Listener(self._project)
+            self._listener.start()
+            self._worker.start()
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._all.close()
+        end = time.monotonic() + ENDS_S
+        try:
+            self._worker.end_soon()
+            self._listener.close(ENDS_S)
+            self._worker.stop(max(0.1, end - time.monotonic()))
+        finally:
+            self._lock.__exit__(None, None, None)

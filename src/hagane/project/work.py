@@ -114,10 +114,14 @@ class Worker:
         self._queue.again()
         self._thread.start()
 
-    def stop(self, timeout: float | None = None) -> bool:
-        """Take no more jobs, ask the running one to end and wait for it; whether it did. It waits for the next start."""
+    def end_soon(self) -> None:
+        """Take no more jobs, and ask the running one to end; it waits for the next start."""
         self._ending.set()
         self._queue.added.set()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """`end_soon`, and wait for it; whether it ended."""
+        self.end_soon()
         if self._thread.is_alive():
             self._thread.join(timeout)
         return not self._thread.is_alive()
