@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from joserfc import jwt
 from server.forged_provider import Forged, key
 from server.site import YAML, Site, copied
 
-from hagane.core.errors import ConfigError
+from hagane.core.errors import BusyError, ConfigError
 from hagane.project.config_server import OidcConfig
-from hagane.server.oidc import PRE_COOKIE, Sso, check_address
+from hagane.server.oidc import AT_ONCE, PRE_COOKIE, Sso, check_address
 
 HTML = {"Accept": "text/html"}
 
@@ -347,6 +348,17 @@ def test_a_sign_on_that_took_too_long_is_over(forged: Forged):
     with pytest.raises(Exception, match="not accepted"):
         sso.finish(state=state, code="c", denied=False, binding=binding)
     assert forged.asked == []
+
+
+def test_a_hanging_provider_takes_few_threads(forged: Forged):
+    """Anyone may knock; who waits for the provider holds a thread."""
+    sso = Sso(OidcConfig(issuer=forged.url, client_id="hagane"))
+    with contextlib.ExitStack() as held:
+        for _ in range(AT_ONCE):
+            held.enter_context(sso._turn())
+        with pytest.raises(BusyError):
+            sso.begin(back="http://localhost/sign-in/sso/back", next="/")
+    assert sso.begin(back="http://localhost/sign-in/sso/back", next="/")
 
 
 @pytest.mark.parametrize("issuer", ["https://login.example.co.jp/realm", "http://127.0.0.1:9400", "http://localhost", "http://[::1]:1"])

@@ -7,6 +7,7 @@ Source: OpenID Connect Core 1.0, 3.1; RFC 7636 (PKCE); RFC 9700 (best current pr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -14,13 +15,13 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from hagane.core.config import secret
-from hagane.core.errors import ConfigError, HaganeError, NotFoundError, SignInError
+from hagane.core.errors import BusyError, ConfigError, HaganeError, NotFoundError, SignInError
 from hagane.core.log import get
 from hagane.project.config_server import OidcConfig
 
@@ -32,10 +33,11 @@ PRE_COOKIE = "hagane_before"  # binds a sign-on that has begun to one browser
 SSO_BACK = "/sign-in/sso/back"
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 SKEW_S = 60
-KEPT_S, MOST = 600, 2_000  # how long a sign-on may take, and how many may be under way
+KEPT_S, MOST = 600, 20_000  # how long a sign-on may take, and how many may be under way
 FRESH_S = 3_600  # how long the provider's addresses and keys are believed
 WAIT_S = 10
 LONGEST_BYTES = 1_000_000
+AT_ONCE = 16  # questions to the provider: while it hangs, nobody may use up our threads by knocking
 
 
 class SsoRefusedError(SignInError):
@@ -82,6 +84,7 @@ class Sso:
         self._secret = secret(config.client_secret, key="server.oidc.client_secret") if config.client_secret else None
         self._clock = clock
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
         self._begun: OrderedDict[str, _Begun] = OrderedDict()
         self._known: tuple[float, Mapping[str, Any]] | None = None
         self._keys: tuple[float, Any] | None = None
@@ -145,9 +148,10 @@ class Sso:
         import requests
         from authlib.common.errors import AuthlibBaseError
 
+        where = self._provider()["token_endpoint"]
         try:
-            with self._session(begun.back) as session:
-                return session.fetch_token(self._provider()["token_endpoint"], code=code, code_verifier=begun.verifier, allow_redirects=False)
+            with self._turn(), self._session(begun.back) as session:
+                return session.fetch_token(where, code=code, code_verifier=begun.verifier, allow_redirects=False)
         except requests.RequestException as cause:
             raise _unreachable(cause) from cause
         except (AuthlibBaseError, ValueError, KeyError, TypeError) as cause:
@@ -233,12 +237,22 @@ class Sso:
             self._keys = (self._clock() + FRESH_S, KeySet.import_key_set({"keys": usable}))
         return self._keys[1]
 
+    @contextlib.contextmanager
+    def _turn(self) -> Generator[None, None, None]:
+        """One of the few places at the provider. Raises: BusyError at once when there is none."""
+        if not self._turns.acquire(blocking=False):
+            raise BusyError("too many sign-ons at once", hint="try again in a moment")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
     def _read(self, address: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """A JSON object of the provider, at most 1 MB, from that address and no other."""
         import requests
 
         try:
-            with requests.get(address, headers=dict(headers or {}), timeout=WAIT_S, allow_redirects=False, stream=True) as answer:
+            with self._turn(), requests.get(address, headers=dict(headers or {}), timeout=WAIT_S, allow_redirects=False, stream=True) as answer:
                 if answer.status_code != 200:
                     raise _unreachable(f"status {answer.status_code}")
                 data = answer.raw.read(LONGEST_BYTES + 1, decode_content=True)
