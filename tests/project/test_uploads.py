@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 from small_company import Folder
 
-from hagane.core.errors import AuditError, LabelError, NotFoundError, RefusedError, StateError, TooLargeError, UsageError
+from hagane.core.errors import (
+    AuditError,
+    LabelError,
+    NotFoundError,
+    RefusedError,
+    StateError,
+    TooLargeError,
+    UsageError,
+)
 from hagane.project import documents
 from hagane.project.uploads import path_of, remove_upload, upload, uploads
 from hagane.project.wire import Project
