@@ -76,4 +76,4 @@ def source_path(citation: Mapping[str, Any]) -> str:
 
 def sure(confidence: float) -> str:
     """Confidence as a word: high, fair or low. Round numbers: below 0.18 there is no answer (answer.threshold)."""
-    return "high" if confidence >= 0.5 else "fair" if confidence >= 0.3 else "low"
+    return "high" if confidence >= 0.65 else "fair" if confidence >= 0.35 else "low"

@@ -63,6 +63,12 @@ function showMenu(open) {
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-menu]")) showMenu(!document.getElementById("side").hasAttribute("data-open"));
   if (event.target.closest("[data-veil]")) showMenu(false);
+  const link = event.target.closest(".switches a"); // back to where the reader is now: the chat changes the address without loading
+  if (link) {
+    const address = new URL(link.href);
+    address.searchParams.set("to", location.pathname + location.search);
+    link.href = address.href;
+  }
 });
 
 document.addEventListener("keydown", (event) => {
