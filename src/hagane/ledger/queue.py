@@ -19,7 +19,7 @@ from . import db
 from .records import now
 
 KEPT = 200  # ended jobs that stay to be looked at
-MOST_STARTS = 5  # a job during which the process died so often is not tried again
+MOST_STARTS = 8  # a job during which the process died so often is not tried again
 OPEN = ("waiting", "running")
 
 
