@@ -10,6 +10,7 @@ from server.site import CLEARANCES, PASSWORD, ROLES, Site
 from hagane.core.errors import AuditError, HaganeError
 from hagane.project import people
 from hagane.server.access import Asking, Building, needs
+from hagane.server.app import create_app
 
 WHERE = "/openapi.json"  # open to whoever may ask
 
@@ -98,6 +99,20 @@ def test_a_router_that_hides_its_routes_is_refused():
     assert [need for _, need in needs(app_with(router))] == ["ask"]
     with pytest.raises(HaganeError, match="hides routes"):
         list(needs(app_with(router, included=True)))
+
+
+def test_two_routes_of_one_address_keep_the_server_from_starting(own_site: Site, monkeypatch):
+    """The second would never be reached, and its permission would be read by the tests alone."""
+    from hagane.server import chat_routes
+
+    router = APIRouter()
+
+    @router.get("/static/{印}/{名}")
+    async def again(caller: Asking) -> None: ...
+
+    monkeypatch.setattr(chat_routes, "router", router)
+    with pytest.raises(HaganeError, match="stands twice"):
+        create_app(own_site.project)
 
 
 # requests from other sites

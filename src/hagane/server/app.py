@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,7 @@ def _check(app: FastAPI) -> None:
     seen: set[tuple[str, str]] = set()
     for route, _ in needs(app):
         for method in route.methods:
-            if (route.path, method) in seen:
+            address = re.sub(r"\{[^}:]*", "{", route.path)  # what a part is called makes no difference
+            if (address, method) in seen:
                 raise HaganeError(f"{method} {route.path} stands twice", hint="one address, one route")
-            seen.add((route.path, method))
+            seen.add((address, method))
