@@ -278,3 +278,15 @@ def test_two_processes_that_make_a_project_at_once_get_the_same_keys(folder, tmp
     running = [subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     said = {process.communicate(timeout=60)[0].strip() for process in running}
     assert said == {Keys.open(folder, MASTER).token_key().hex()}
+
+
+def test_new_keys_are_never_made_over_those_of_documents(folder):
+    """project.json lost, documents.db still there: a backup of the first brings everything back."""
+    keys = Keys.create(folder, MASTER)
+    sealed = keys.cipher_for("d_1").seal(CONTENT, aad=b"")
+    held = (folder / keys_of.FILE).read_bytes()
+    (folder / keys_of.FILE).unlink()
+    with pytest.raises(StorageError, match="missing"):
+        Keys.create(folder, bytes(reversed(MASTER)))
+    (folder / keys_of.FILE).write_bytes(held)
+    assert Keys.open(folder, MASTER).cipher_for("d_1").open(sealed, aad=b"") == CONTENT

@@ -213,6 +213,19 @@ def epoch_of(connection: Connection) -> str | None:
     return None if row is None else str(row[0])[1:]
 
 
+def lies_sealed(file: Path) -> bool:
+    """Whether the ledger in `file` is encrypted, without opening it."""
+    if not file.exists():
+        return False
+    with explained(file), contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=BUSY_S)) as raw:
+        try:
+            return raw.execute("SELECT 1 FROM facts WHERE name = 'sealed'").fetchone() is not None
+        except sqlite3.OperationalError as cause:
+            if "no such table" in str(cause):
+                return False
+            raise
+
+
 def write_epoch(connection: Connection, epoch: str | None) -> None:
     """Note which epoch's keys seal the ledger's columns, or that none do. In the transaction that makes it so."""
     connection.exec_driver_sql("DELETE FROM facts WHERE name = 'sealed'")

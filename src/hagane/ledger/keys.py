@@ -29,7 +29,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ..core.errors import ConfigError, StateError, StorageError
+from ..core.errors import ConfigError, ErasedError, StateError, StorageError
 from .blobs import write_whole
 from .key_store import KeyStore
 from .seal import Cipher, derived, unsealed
@@ -115,8 +115,10 @@ class Keys:
         given = _Secrets(state, {id: secrets.token_bytes(32)}, secrets.token_bytes(32))
         with _alone(folder):
             if not (folder / FILE).exists():  # another process may have been first
-                (folder / STORE).unlink(missing_ok=True)
                 store = KeyStore(folder / STORE)
+                if store.names():
+                    store.close()
+                    raise StorageError(f"{folder / FILE} is missing", hint="restore .hagane/keys from a backup")
                 store.project = id
                 store.close()
                 _write(folder, given, [master])
@@ -213,7 +215,7 @@ class Keys:
             self._take(self._store.get([name]))
             if name not in self._ready:
                 if not make:
-                    raise StorageError("its key was deleted: it was erased", hint="what was erased cannot be brought back")
+                    raise ErasedError("its key was deleted: it was erased", hint="what was erased cannot be brought back")
                 self.make([name])
             return self._ready[name][0]
 

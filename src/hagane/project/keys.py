@@ -39,6 +39,7 @@ def open_keys(project: Project) -> Any | None:
     master = _master(project, where)
     folder = project.state / FOLDER
     if not Keys.exist(folder):
+        _require_no_lost_keys(project)
         if (project.state / "ledger.db").exists():
             raise StateError("this project is not encrypted yet", hint="hagane keys on encrypts what is there")
         return Keys.create(folder, master)
@@ -75,6 +76,7 @@ def turn_on(project: Project, key: str, *, by: Principal, emit: Emit) -> None:
     folder = project.state / FOLDER
     with Writer(project.state / "lock").alone("keys"):
         if not Keys.exist(folder):
+            _require_no_lost_keys(project)
             Keys.create(folder, master, state=TURNING_ON).close()
         keys = Keys.open(folder, master)
         if keys.state == ON:
@@ -141,6 +143,14 @@ def rotate(project: Project, to: str | None, *, by: Principal, deep: bool = Fals
             ledger.keys.add_master(new)  # both open it, until hagane.yaml says the new one
             _write_key(project, to)
             ledger.keys.only_master(new)
+
+
+def _require_no_lost_keys(project: Project) -> None:
+    """Raises: StorageError when the ledger is encrypted, but its keys are not there: new ones would open nothing."""
+    from hagane.ledger.db import lies_sealed
+
+    if lies_sealed(project.state / "ledger.db"):
+        raise StorageError(f"{project.state / FOLDER} is missing", hint="restore .hagane/keys from a backup; without it nothing can be read")
 
 
 def _may(by: Principal) -> None:
