@@ -15,6 +15,7 @@ HaganeError                     exit 1, HTTP 500
 ├── BusyError                   HTTP 503: too many ask at once; try again in a moment
 ├── TooLargeError               HTTP 413: more bytes than a quota allows
 ├── StorageError                HTTP 507: disk full, unreadable or damaged state
+│   └── ErasedError             what sealed it is gone: it was erased
 ├── AuditError                  the record could not be written, so the act did not happen
 ├── SourceError                 a file cannot be read; it is set aside with this reason
 └── ModelError                  a model or its engine failed
@@ -98,6 +99,10 @@ class TooLargeError(HaganeError):
 
 class StorageError(HaganeError):
     http_status, code, retryable = 507, "storage", True
+
+
+class ErasedError(StorageError):
+    code, retryable = "erased", False
 
 
 class AuditError(HaganeError):

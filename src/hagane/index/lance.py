@@ -16,6 +16,7 @@ has not committed yet). Any number of processes and threads read; each read sees
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree, IvfSq
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
-from ..core.errors import LabelError, StateError
+from ..core.errors import ErasedError, LabelError, StateError
 from ..core.labels import EVERYTHING, Clearance, Label, join
 from ..core.seams import Floats, Sealer
 from ..core.types import Chunk, Hit, Statistics
@@ -365,7 +366,10 @@ class LanceIndex:
             "be read", lambda: self._tables.rows_of("words", _CHUNK, "id", list(dict.fromkeys(ids)))
         )
         found = {row["id"]: row for row in rows.to_pylist() if flows(row["label"], clearance)}
-        ready = {key: self._unpack(**row) for key, row in found.items()}
+        ready: dict[str, Chunk] = {}
+        for key, row in found.items():
+            with contextlib.suppress(ErasedError):  # deleted since it was found
+                ready[key] = self._unpack(**row)
         return [ready[key] for key in ids if key in ready]
 
     def _unpack(self, *, id: str, document: str, payload: bytes, **row: Any) -> Chunk:
