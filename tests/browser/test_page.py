@@ -111,6 +111,7 @@ def test_asking_opening_a_source_switching_the_language_and_giving_feedback(brow
     reader = Reader(browser, address)
     page = reader.page
     reader.sign_in("佐藤")
+    page.wait_for_selector("[data-suggestion]")
     assert page.locator("[data-suggestion]").count() >= 2
     page.screenshot(path=shots / "1-start.png")
     reader.ask(QUESTION)

@@ -70,9 +70,9 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 
 @router.get("/", include_in_schema=False)
 async def start(caller: Asking, request: Request, site: Site) -> HTMLResponse:
-    """A new conversation, with questions that the reader's documents could answer."""
-    values = await site.threads.run(_start, site, caller, request)
-    return site.pages.render(request, "chat.html", caller=caller, **values)
+    """A new conversation."""
+    talks = await site.threads.run(chat.conversations, site.project, caller.account)
+    return site.pages.render(request, "chat.html", caller=caller, current="chat", talks=talks, talk=None, versions={})
 
 
 @router.get("/c/{id}", include_in_schema=False)
@@ -89,6 +89,13 @@ async def talks_part(caller: Asking, request: Request, site: Site, search: Searc
     return site.pages.render(request, "talks.html", caller=caller, talks=talks, open_id=open, searched=bool(search.strip()))
 
 
+@router.get("/parts/suggestions", include_in_schema=False)
+async def suggestions_part(caller: Asking, request: Request, site: Site) -> HTMLResponse:
+    """Examples for the start page, fetched by it: the first look through large documents takes most of a second."""
+    suggested = await site.threads.run(_suggested, site, caller, request)
+    return site.pages.render(request, "suggested.html", caller=caller, suggested=suggested)
+
+
 @router.get("/feedback", include_in_schema=False)
 async def feedback_page(caller: Building, request: Request, site: Site, kind: Search = "") -> HTMLResponse:
     """What people said of answers."""
@@ -96,16 +103,11 @@ async def feedback_page(caller: Building, request: Request, site: Site, kind: Se
     return site.pages.render(request, "feedback.html", caller=caller, current="feedback", rows=rows, kind=kind, kinds=feedback.KINDS)
 
 
-def _start(site: Any, caller: Caller, request: Request) -> dict[str, Any]:
-    talks = chat.conversations(site.project, caller.account)
-    return {"current": "chat", "talks": talks, "talk": None, "versions": {}, "suggested": _suggested(site, caller, request)}
-
-
 def _kept(site: Any, caller: Caller, id: str) -> dict[str, Any]:
     talk = chat.conversation(site.project, caller.account, id)
     versions = chat.sources(site.project, caller.account, talk["turns"])
     talks = chat.conversations(site.project, caller.account)
-    return {"current": "chat", "talks": talks, "talk": talk, "versions": versions, "suggested": []}
+    return {"current": "chat", "talks": talks, "talk": talk, "versions": versions}
 
 
 def _suggested(site: Any, caller: Caller, request: Request) -> list[str]:

@@ -129,6 +129,7 @@ class Pages:
             "csrf": (caller.csrf if caller else None) or "",
             "navigation": [entry for entry in NAVIGATION if caller and entry.need in caller.permissions],
             "here": _here(request),
+            "faults": {status: self.texts[language](f"fault.s{status}_text") for status in FAULTS},
             "current": "",
             "may": lambda need: caller is not None and need in caller.permissions,
         }
@@ -152,6 +153,7 @@ class Pages:
         return f"/static/{self.statics[name].mark}/{name}"
 
 
+FAULTS = (400, 403, 404, 409, 413, 500, 507)  # statuses that the page's script explains
 PRIVATE = {"Cache-Control": "no-store"}  # a page holds what its reader may see: no cache keeps it
 
 

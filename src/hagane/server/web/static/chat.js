@@ -118,7 +118,7 @@ async function ask(question, { retry = "", instead = null } = {}) {
       } else if (piece.event === "turn") {
         kept(turn, piece);
         return;
-      } else throw new Error(piece.error.hint ? `${piece.error.message} ${piece.error.hint}` : piece.error.message);
+      } else throw new Error(`${words.broken} (${piece.error.message})`);
     }
     throw new Error(words.broken);
   } catch (error) {

@@ -13,13 +13,14 @@ const hagane = {
     setTimeout(() => box.remove(), 6000);
   },
 
-  // The error's own words, or a general sentence.
+  // What a status means, in the reader's language, and the error's own words.
   async explain(response) {
+    const general = JSON.parse(document.body.dataset.faults)[response.status] ?? document.body.dataset.failed;
     try {
       const { error } = await response.json();
-      return error.hint ? `${error.message} ${error.hint}` : error.message;
+      return `${general} (${error.hint ? `${error.message}: ${error.hint}` : error.message})`;
     } catch {
-      return document.body.dataset.failed;
+      return general;
     }
   },
 
