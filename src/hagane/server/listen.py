@@ -7,6 +7,7 @@ of our own instead (core/log). SIGTERM and SIGINT let answers under way finish f
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -103,6 +104,8 @@ def serve(
                 say("nobody can sign in yet. Make the first administrator (the link works once, for 24 hours):")
                 say(f"{(project.config.server.url or url).rstrip('/')}/set-up#{secret}")
             _quiet()
+            gc.collect()
+            gc.freeze()  # what is loaded now stays: looking through it again and again stops every answer for 0.1 s
             server = Server(configured(app, chosen, project.config.server), ready=lambda: ready(url))
             log.info("serving", url=url, pid=os.getpid())
             server.run(sockets=[door])

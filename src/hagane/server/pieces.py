@@ -112,6 +112,7 @@ class _Flow:
         self._error: BaseException | None = None
         self._begun = False
         self._room = threading.Event()
+        self._crowded = False  # the thread waits for room
         self.gone = False
 
     def draw(self) -> None:
@@ -136,9 +137,12 @@ class _Flow:
         self._tell()
 
     def _wait_for_room(self) -> None:
+        self._crowded = True
+        self._room.clear()
         while len(self._waiting) > _AHEAD and not self.gone:
-            self._room.clear()
             self._room.wait(1.0)
+            self._room.clear()
+        self._crowded = False
 
     def _tell(self) -> None:
         if self._told:
@@ -179,7 +183,8 @@ class _Flow:
     def _drain(self) -> bytes:
         waiting = self._waiting
         body = waiting.popleft() if len(waiting) == 1 else b"".join(waiting.popleft() for _ in range(len(waiting)))
-        self._room.set()
+        if self._crowded:
+            self._room.set()
         return body
 
     def _said(self) -> bytes:
