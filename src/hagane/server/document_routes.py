@@ -155,7 +155,10 @@ def _around(project: Any, caller: Caller) -> dict[str, Any]:
 async def reading_part(caller: Asking, site: Site, request: Request) -> Response:
     """How far reading is; the page asks again while it goes on."""
     state = await site.threads.run(shelf.reading, site.project, by=caller.principal)
-    return site.pages.render(request, "documents_reading.html", caller=caller, reading=state)
+    part = site.pages.render(request, "documents_reading.html", caller=caller, reading=state)
+    if not state["under_way"]:
+        part.headers["HX-Trigger"] = "shelf-changed"  # the list beside it is looked up again
+    return part
 
 
 @router.get("/documents/{document}", include_in_schema=False)

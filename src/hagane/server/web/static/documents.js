@@ -1,3 +1,4 @@
+// Documents: drag and drop, upload with real progress.
 "use strict";
 
 // Upload by drag and drop or by choosing: two files at a time, real progress, and a word for each that did not go.
@@ -127,14 +128,15 @@ function setUp(zone) {
 
 function refresh() {
   htmx.ajax("GET", "/documents/reading", { target: "#reading", swap: "outerHTML" });
+  lookAgain();
+}
+
+function lookAgain() {
   const form = document.getElementById("wish");
   if (form) htmx.trigger(form, "look-again");
 }
 
-document.body.addEventListener("shelf-changed", () => {
-  const form = document.getElementById("wish");
-  if (form) htmx.trigger(form, "look-again");
-});
+document.body.addEventListener("shelf-changed", lookAgain);
 
 // A file dropped beside the zone would otherwise open in the window, and the page be gone.
 for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
