@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hagane.core.types import Statistics
 from hagane.index.words import Ngram
 from hagane.rag.answer import AnswerConfig
-from hagane.rag.answer_confidence import confidence, features
+from hagane.rag.answer_choose import weights
+from hagane.rag.answer_confidence import confidence
+from hagane.rag.answer_features import features, needs, rate
 from hagane.rag.answer_support import asked, holds, holds_unit, kind_of, own_words, unit_of
 
 RULES = [passage("出張旅費規程.md", *TRAVEL), passage("休暇規程.md", *LEAVE, score=0.8)]
@@ -87,3 +89,32 @@ def test_an_answer_has_what_is_asked_for():
 def test_question_words_say_nothing(analyzer):
     assert own_words("出張の日当はいくらですか、教えてください", analyzer) == own_words("出張 日当", analyzer)
     assert own_words("何ですか", analyzer), "a question of nothing else keeps what it has"
+
+
+def test_words_of_questions_need_not_be_repeated_but_names_do(analyzer):
+    assert rate("名前") < rate("早い") + 0.1 < 0.3
+    assert rate("アトランタ") > rate("計画") > rate("作る")
+    need = needs(asked("アトランタの計画の名前は何ですか", analyzer, CORPUS))
+    assert need["アトランタ"] > need["計画"] > 5 * need["名前"]
+
+
+def test_a_question_in_english_weighs_its_words_by_rarity_alone(analyzer):
+    known = asked("daily allowance overseas", analyzer, CORPUS)
+    assert needs(known) == dict(known.weights)
+
+
+def test_a_missing_name_counts_more_than_a_missing_word_of_questions(analyzer):
+    text = "京都支社の定員は30人とする。"
+    named = features(
+        asked("アトランタ支社の定員は何人ですか", analyzer, CORPUS), [passage("定員.md", text)], analyzer=analyzer
+    )
+    vague = features(
+        asked("名前のある支社の定員は何人ですか", analyzer, CORPUS), [passage("定員.md", text)], analyzer=analyzer
+    )
+    assert named["missing_most"] > 5 * vague["missing_most"] > 0
+
+
+def test_every_coefficient_has_its_feature(analyzer):
+    found = features(asked("国内出張の日当はいくら", analyzer, CORPUS), RULES, analyzer=analyzer)
+    for half in ("confidence", "meaning"):
+        assert weights()[half].keys() - {"bias"} <= found.keys()
