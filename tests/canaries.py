@@ -12,6 +12,7 @@ versions, archives deflate. So each file is looked at
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import sqlite3
 import zlib
@@ -85,21 +86,21 @@ def streams(data: bytes, *, depth: int = 0) -> Iterator[tuple[bytes, str]]:
 
 
 def _zstd(data: bytes) -> Iterator[tuple[bytes, str]]:
+    view = memoryview(data)  # slices without copies
     at = data.find(_ZSTD)
     while at >= 0:
-        try:
-            yield zstandard.ZstdDecompressor().decompressobj().decompress(data[at:]), "zstd"
-        except zstandard.ZstdError:
-            pass
+        with contextlib.suppress(zstandard.ZstdError):
+            yield zstandard.ZstdDecompressor().decompressobj().decompress(view[at:]), "zstd"
         at = data.find(_ZSTD, at + 1)
 
 
 def _zlib(data: bytes) -> Iterator[tuple[bytes, str]]:
     """zlib (PDF) and gzip by their heads."""
+    view = memoryview(data)
     for head, bits in ((b"\x78\x01", 15), (b"\x78\x5e", 15), (b"\x78\x9c", 15), (b"\x78\xda", 15), (b"\x1f\x8b\x08", 31)):
         at = data.find(head)
         while at >= 0:
-            if inner := _inflated(data[at:], bits):
+            if inner := _inflated(view[at:], bits):
                 yield inner, "zlib"
             at = data.find(head, at + 1)
 
@@ -109,12 +110,12 @@ def _deflate(data: bytes) -> Iterator[tuple[bytes, str]]:
     at = data.find(b"PK\3\4")
     while at >= 0:
         start = at + 30 + int.from_bytes(data[at + 26 : at + 28], "little") + int.from_bytes(data[at + 28 : at + 30], "little")
-        if inner := _inflated(data[start:], -15):
+        if inner := _inflated(memoryview(data)[start:], -15):
             yield inner, "deflate"
         at = data.find(b"PK\3\4", at + 1)
 
 
-def _inflated(data: bytes, bits: int) -> bytes:
+def _inflated(data: memoryview, bits: int) -> bytes:
     try:
         return zlib.decompressobj(bits).decompress(data, _LARGEST)
     except zlib.error:

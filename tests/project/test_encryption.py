@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,15 @@ from canaries import find
 from small_company import TEXTS, YAML, Folder
 
 from hagane.core.accounts import Account
-from hagane.core.errors import ConfigError, HaganeError, NotFoundError, RefusedError, StateError, StorageError, UsageError
+from hagane.core.errors import (
+    ConfigError,
+    HaganeError,
+    NotFoundError,
+    RefusedError,
+    StateError,
+    StorageError,
+    UsageError,
+)
 from hagane.core.labels import Clearance
 from hagane.core.types import Principal
 from hagane.ledger.keys import ON, Keys
@@ -219,7 +226,7 @@ def test_five_thousand_documents_are_looked_through_by_path_without_sql(tmp_path
         find_one = project.ledger.documents.find
         assert find_one("規程4711.md", clearance=EVERYTHING).id == "d_04711"
         assert find_one("部7/規程57.md", clearance=EVERYTHING).id == "d_00057"
-        with pytest.raises(NotFoundError, match="did you mean|no document"):
+        with pytest.raises(NotFoundError, match="no document"):
             find_one("規定4711.md", clearance=EVERYTHING)
         with pytest.raises(NotFoundError, match="fits 500 documents"):
             find_one("1.md", clearance=EVERYTHING)

@@ -349,7 +349,7 @@ def _sealed_files() -> Any:
 @contextlib.contextmanager
 def _reading(file: Path, what: str) -> Iterator[IO[bytes]]:
     try:
-        stream = open(file, "rb")
+        stream = open(file, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError as cause:
         raise NotFoundError(f"{what} is not kept") from cause
     except OSError as cause:

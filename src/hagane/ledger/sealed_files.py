@@ -32,10 +32,8 @@ def seal(key: AESGCM, pieces: Iterable[bytes], *, aad: bytes) -> Iterator[bytes]
     """The sealed file of the joined `pieces`, in pieces."""
     header = MAGIC + os.urandom(_PREFIX)
     yield header
-    number = 0
-    for segment, last in _segments(pieces):
+    for number, (segment, last) in enumerate(_segments(pieces)):
         yield key.encrypt(_nonce(header, number, last=last), segment, header + aad)
-        number += 1
 
 
 def opened(key: AESGCM, file: IO[bytes], *, aad: bytes, what: str) -> Iterator[bytes]:
