@@ -297,13 +297,17 @@ def captioned() -> list[tuple[str, str]]:
 
 def caption(path: Path) -> str:
     """The first line of a module's docstring, or of a data file's opening comment; "" when there is none."""
+    if ".min." in path.name or "LICENSE" in path.name:
+        return "vendored, as its maker publishes it"
+    if path.suffix == ".svg":
+        return "picture"
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].strip()
     first = text.lstrip().partition("\n")[0]
     if path.suffix == ".txt" and path.name.startswith("answer_") and not first.startswith("#"):
         return "prompt, sent as it stands"
-    opened = re.match(r"(?:#|<!--|\{#|//|/\*)\s*(.+?)\s*(?:-->|#\}|\*/)?$", first)
+    opened = re.match(r"(?:#|<!--|\{#-?|//|/\*)\s*(.+?)\s*(?:-->|-?#\}|\*/)?$", first)
     return opened[1] if opened else ""
 
 
@@ -339,7 +343,35 @@ def _sentence(text: str) -> str:
     return text if not text or text.endswith(".") else text + "."
 
 
-PAGES = {"config.md": config_page, "cli.md": cli_page, "errors.md": errors_page, "api.md": api_page}
+def routes() -> list[tuple[str, str, str, str, bool]]:
+    """(method, path, permission, summary, whether it stands in /openapi.json) of every route of the server."""
+    import tempfile
+
+    from hagane.project.config import ProjectConfig
+    from hagane.project.wire import Project
+    from hagane.server.access import needs
+    from hagane.server.app import create_app
+
+    with tempfile.TemporaryDirectory() as folder:
+        app = create_app(Project(Path(folder), ProjectConfig()))
+    return sorted(
+        (method, route.path, need, route.summary or inspect.cleandoc(route.endpoint.__doc__ or "").partition("\n")[0], route.include_in_schema)
+        for route, need in needs(app)
+        for method in route.methods
+    )
+
+
+def http_page() -> str:
+    lines = ["# HTTP routes", "", NOTE, "Who may use a route is said by a permission: see docs/guides/people.md. `open`: anyone.",
+             "The API's shapes: `/openapi.json` of a running server.", ""]  # fmt: skip
+    for title, wanted in (("API", True), ("Pages", False)):
+        lines += [f"## {title}", "", _row("method", "path", "permission", "what"), _row("---", "---", "---", "---")]
+        lines += [_row(method, f"`{path}`", need, what) for method, path, need, what, inside in sorted(routes(), key=lambda r: (r[1], r[0])) if inside is wanted]
+        lines.append("")
+    return "\n".join(lines)
+
+
+PAGES = {"http.md": http_page, "config.md": config_page, "cli.md": cli_page, "errors.md": errors_page, "api.md": api_page}
 
 
 def outputs() -> dict[Path, str]:

@@ -14,6 +14,10 @@ def test_every_command_and_option_is_listed(cli, generate, golden):
     golden("cli_options", generate.options())
 
 
+def test_every_route_and_its_permission_is_listed(generate, golden):
+    golden("http_routes", [f"{method} {path} {need}" for method, path, need, _, _ in generate.routes()])
+
+
 def test_the_walk_reaches_keys_within_lists_and_mappings(generate):
     """A walk that stopped at the first level would keep the list short and the law blind."""
     paths = {key.path for key in generate.config_keys()}

@@ -38,7 +38,7 @@ class Holder:
 class Busy(StateError):
     """Another process (or thread) writes; `holder` says which."""
 
-    code, retryable = "busy", True
+    code, retryable = "locked", True
 
     def __init__(self, holder: Holder) -> None:
         what = "a server runs" if holder.socket else f"another {holder.command} is running"

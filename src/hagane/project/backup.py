@@ -17,10 +17,10 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from hagane import __version__
 from hagane.core.errors import NotFoundError, RefusedError, StateError, StorageError
 from hagane.core.types import Principal
 from hagane.ledger.audit import AuditLog, Head, verify
@@ -71,7 +71,7 @@ def _write(project: Project, to: Path, *, index: bool, emit: Emit) -> dict[str, 
         with tarfile.open(fileobj=out, mode="w" if keys else "w:gz", **({} if keys else {"compresslevel": 1})) as tar:
             listed = _pack(tar, project, folder, index=index, emit=emit)
             manifest = {
-                "format": 1, "hagane": __version__, "project": id, "made_at": stamp, "encrypted": keys is not None,
+                "format": 1, "hagane": version("hagane"), "project": id, "made_at": stamp, "encrypted": keys is not None,
                 "index": index, "records": head.count, "head": head.hash, "files": listed,
             }  # fmt: skip
             _add_bytes(tar, MANIFEST, json.dumps(manifest, ensure_ascii=False).encode())

@@ -29,6 +29,8 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 class ParameterError(UsageError):
     """A parameter that is refused, by its name."""
 
+    code = "parameter"
+
     def __init__(self, param: str, what: str, *, code: str = "unsupported_parameter", hint: str | None = None) -> None:
         super().__init__(f"{param}: {what}", hint=hint)
         self.param, self.code = param, code  # type: ignore[misc]

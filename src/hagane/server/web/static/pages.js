@@ -1,3 +1,4 @@
+// Small things of the other pages.
 "use strict";
 
 // Forms that speak to the API: <form data-send="POST" data-to="/api/..." data-done="/documents">.
