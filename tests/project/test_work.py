@@ -15,6 +15,7 @@ from hagane.core.errors import ModelError, NotFoundError, StateError, StoppedErr
 from hagane.core.labels import EVERYTHING, Label
 from hagane.ledger.queue import MOST_STARTS
 from hagane.project import documents, work
+from hagane.project.questions import search
 from hagane.project.wire import Project
 
 
@@ -216,3 +217,14 @@ def test_label_changed_beside_a_running_sync_counts_at_once(company: Folder, pro
         assert worker.stop(60)
     assert company.found("領収書を紛失したとき")[0] == "rules/経費.txt"
     assert owner.clearance == EVERYTHING
+
+
+def test_a_server_uses_vectors_as_soon_as_a_sync_has_made_them(company: Folder) -> None:
+    """It was started while the index had another embedder's vectors; nobody restarts it after the sync."""
+    company.sync()
+    with Project.open(company.path) as project:
+        project.ledger.remember(embedder="another one")
+        why = [passage["why"] for passage in search(project, "通信費", by=project.principal())["passages"]]
+        assert why and all("cosine" not in one for one in why)
+        documents.sync(project, by=project.principal(), emit=lambda event: None)
+        assert any("cosine" in passage["why"] for passage in search(project, "通信費", by=project.principal())["passages"])

@@ -43,6 +43,7 @@ class Project:
         self._models: dict[str, tuple[Any, Any]] = {}  # name -> (what hagane.yaml says of it, the model)
         self._models_lock = threading.Lock()
         self.turns = threading.Semaphore(cores())  # answers that may be computed at once
+        self._retriever: tuple[Any, Any] | None = None  # what it was made of, and it
         self.watchers: list[Callable[[Any], None]] = []  # told of every question: project/watch.py
 
     @classmethod
@@ -153,12 +154,16 @@ class Project:
         now = self.embedder.fingerprint if self.embedder is not None else None
         return made_with if made_with is not None and made_with != now else None
 
-    @cached_property
+    @property
     def retriever(self) -> Any:
-        from hagane.rag.retrieve import Retriever
-
+        """Search as it is now: with vectors once a sync has made them with today's embedder."""
         usable = self.embedder if self.embedder is not None and not self.embedder_changed() else None
-        return Retriever(self.index, self.analyzer, embedder=usable, config=self.config.retrieve)
+        wanted = (usable, self.config.retrieve)
+        if self._retriever is None or self._retriever[0] != wanted:
+            from hagane.rag.retrieve import Retriever
+
+            self._retriever = wanted, Retriever(self.index, self.analyzer, embedder=usable, config=self.config.retrieve)
+        return self._retriever[1]
 
     def answers(self, answerer: str | None = None) -> Any:
         """What answers questions: hagane.yaml's answerer, or `answerer`.
