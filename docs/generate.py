@@ -227,7 +227,7 @@ def error_captions() -> dict[str, str]:
     """Error name to what the tree at the top of core/errors.py says of it."""
     from hagane.core import errors
 
-    rows = re.findall(r"^[│├└─ ]*(\w+Error) +(.*)$", errors.__doc__ or "", re.MULTILINE)
+    rows = re.findall(r"^[│├└─ ]*(\w+(?:Error|Needed)) +(.*)$", errors.__doc__ or "", re.MULTILINE)
     return {name: text.partition(": ")[2] if ": " in text else _caption(text) for name, text in rows}
 
 
