@@ -101,19 +101,13 @@ class OpenAIChat:
         if "event-stream" not in answer.headers.get("content-type", ""):
             yield self._whole(answer)
             return
-        held = b""
-        done = False
-        while True:
-            try:
-                piece = answer.read1(_PIECE_BYTES)
-            except (urllib3.exceptions.HTTPError, OSError) as cause:
-                raise self._silent(cause) from cause
-            if not piece:
-                return
+        held, done = b"", False
+        for piece in self._pieces(answer):
             if done:
                 continue  # behind [DONE]: until the end of the answer, so that the connection can be kept
-            lines = (held + piece).split(b"\n")
-            held = lines.pop()
+            if held:
+                piece = held + piece
+            *lines, held = piece.split(b"\n")
             if len(held) > _MAX_EVENT:
                 raise ModelError(f"the model at {self._host} sent an event of more than {_MAX_EVENT} bytes")
             for line in lines:
@@ -123,6 +117,17 @@ class OpenAIChat:
                         done = True
                         break
                     yield data
+
+    def _pieces(self, answer: Any) -> Iterator[bytes]:
+        """What comes, as it comes."""
+        try:
+            if answer.chunked:
+                yield from answer.read_chunked()
+                return
+            while piece := answer.read1(_PIECE_BYTES):
+                yield piece
+        except (urllib3.exceptions.HTTPError, OSError) as cause:
+            raise self._silent(cause) from cause
 
     def _whole(self, answer: Any) -> bytes:
         try:
