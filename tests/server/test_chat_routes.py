@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
+from server.listening import listening
 from server.site import Site
 
-from hagane.project import people
+from hagane.project import people, questions
 from hagane.server.answer_html import said, source_path
 from hagane.server.pages import LANGUAGES, Texts
 
@@ -266,3 +272,38 @@ def test_a_mark_stands_where_it_was_recorded_and_nowhere_else():
     assert made(text, model="extract", marks=[[16, 19, 1]]) == "<p>第1条[1]により10日とする。<a>1</a></p>"
     assert made(text, marks=[[16, 19, 1]]).count("<a>1</a>") == 1
     assert made(text, marks=[[3, 6, 2], [99, 100, 1], [0, 3, 1]]).count("<a>") == 0
+
+
+def test_a_reader_who_goes_away_leaves_a_whole_turn_that_is_drawn_no_further(own_site: Site, monkeypatch: pytest.MonkeyPatch):
+    """The stop button ends the connection: what was shown is kept, marked as stopped; the answer is drawn no further."""
+    gone, drawn = threading.Event(), []
+    whole = questions.Conversation.stream
+
+    def slow(self: Any, question: str) -> Iterator[Any]:
+        part = next(iter(whole(self, question)))
+        for at in range(1000):
+            drawn.append(at)
+            yield part
+            gone.wait(10) if at == 0 else time.sleep(0.005)
+
+    monkeypatch.setattr(questions.Conversation, "stream", slow)
+    headers = {"Authorization": f"Bearer {own_site.token('reader')}", "Content-Type": "application/json"}
+    with listening(own_site.app) as url:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+        connection.request("POST", "/api/conversations", json.dumps({"question": QUESTION}), headers)
+        response = connection.getresponse()
+        begun, shown = json.loads(response.readline()), json.loads(response.readline())
+        response.close()
+        connection.close()
+        gone.set()
+        client = own_site.client("reader")
+        for _ in range(400):
+            kept = client.get(f"/api/conversations/{begun['conversation']}")
+            if kept.status_code == 200:
+                break
+            time.sleep(0.05)
+    [turn] = kept.json()["turns"]
+    assert turn["id"] == begun["turn"]
+    assert turn["answer"]["stopped"] is True
+    assert turn["answer"]["answer"].startswith(shown["text"].strip())
+    assert len(drawn) < 1000
