@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -28,8 +28,8 @@ _SEALED = ".sealed"
 _BATCH = 100  # files between two syncs of a conversion
 
 
-def write_whole(file: Path, data: bytes, *, durable: bool = True) -> None:
-    """Replace `file` by `data` so that a crash leaves the old or the new bytes, never a mixture.
+def write_whole(file: Path, data: bytes | Iterable[bytes], *, durable: bool = True) -> None:
+    """Replace `file` by `data` (or its pieces) so that a crash leaves the old or the new bytes, never a mixture.
     Not `durable`: the caller calls `sync_all` before it relies on the bytes (two synced writes per file
     took most of the time of a large sync). Raises: StorageError (disk full, no rights)."""
     name = None
@@ -37,7 +37,8 @@ def write_whole(file: Path, data: bytes, *, durable: bool = True) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=file.parent)
         with os.fdopen(handle, "wb") as out:
-            out.write(data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                out.write(piece)
             out.flush()
             if durable:
                 os.fsync(out.fileno())
@@ -121,7 +122,7 @@ class FileBlobs:
                 write_whole(file, data, durable=durable)
         elif not (file.exists() and self._keys.has(_blob_key(file.name))):  # a crash may have kept one without the other
             key = self._keys.ready(_blob_key(file.name), make=True)
-            write_whole(file, b"".join(_sealed_files().seal(key, [data], aad=b"blob")), durable=durable)
+            write_whole(file, _sealed_files().seal(key, [data], aad=b"blob"), durable=durable)
         return sha256
 
     def open(self, sha256: str, *, verify: bool = False) -> bytes:
@@ -179,6 +180,13 @@ class FileBlobs:
         if not dry:
             self._delete(unknown)
         return len(unknown)
+
+    def delete_named(self, name: str, *, unless: Collection[str]) -> int:
+        """Remove the original whose file is called `name`, unless it is one of `unless` (sha256); how many went."""
+        known = {file.name for sha256 in unless for file in self._places(sha256)}
+        found = [file for file in self.files() if file.name == name and name not in known]
+        self._delete(found)
+        return len(found)
 
     def convert(self) -> Iterator[int]:
         """Seal what lies in the open, or open what is sealed, as `keys.sealing` says; how many, a batch at a time."""

@@ -62,6 +62,19 @@ def signing_key(folder: Path, *, seed: bytes | None = None) -> Ed25519PrivateKey
         raise StorageError(f"{file} is not a signing key ({type(cause).__name__})", hint="restore it from a backup") from cause
 
 
+def kept_seed(folder: Path) -> bytes | None:
+    """What the signing key that lies in `folder` in the open is made from; None when there is none."""
+    return signing_key(folder).private_bytes_raw() if (folder / _KEY).exists() else None
+
+
+def keep_seed(folder: Path, seed: bytes | None) -> None:
+    """Let `seed` lie in `folder` in the open, for a project that is not encrypted any more; None: take it away."""
+    if seed is None:
+        (folder / _KEY).unlink(missing_ok=True)
+    else:
+        write_whole(folder / _KEY, base64.b64encode(seed) + b"\n")
+
+
 def public_text(key: Ed25519PrivateKey | Ed25519PublicKey) -> str:
     """The public key as base64 of its 32 bytes: what to keep elsewhere."""
     public = key.public_key() if isinstance(key, Ed25519PrivateKey) else key

@@ -48,16 +48,18 @@ class _Secrets:
     state: str
     project: Mapping[str, bytes]  # id -> 32 bytes
     names: bytes
+    signing: bytes = b""  # of the audit's signing key, where that was there before the project was encrypted
 
     def packed(self) -> bytes:
         project = {id: base64.b64encode(key).decode() for id, key in self.project.items()}
-        return json.dumps({"state": self.state, "project": project, "names": base64.b64encode(self.names).decode()}).encode()
+        names, signing = (base64.b64encode(key).decode() for key in (self.names, self.signing))
+        return json.dumps({"state": self.state, "project": project, "names": names, "signing": signing}).encode()
 
     @classmethod
     def unpacked(cls, data: bytes) -> _Secrets:
         tree = json.loads(data)
         project = {id: base64.b64decode(key) for id, key in tree["project"].items()}
-        return cls(tree["state"], project, base64.b64decode(tree["names"]))
+        return cls(tree["state"], project, base64.b64decode(tree["names"]), base64.b64decode(tree.get("signing", "")))
 
 
 def master_id(master: bytes) -> str:
@@ -136,7 +138,7 @@ class Keys:
 
     def signing_seed(self) -> bytes:
         """The seed of the key that signs audit checkpoints. 32 bytes, the same for the project's whole life."""
-        return derived(self._names, "audit signing")
+        return self._given.signing or derived(self._names, "audit signing")
 
     def name_key(self, purpose: str) -> bytes:
         """32 bytes for one purpose, the same for the project's whole life."""
@@ -272,6 +274,10 @@ class Keys:
     def set_state(self, state: str) -> None:
         """Note, durably, which conversion is under way. Only under the writer lock."""
         self._save(replace(self._given, state=state), [self._held()])
+
+    def take_signing_seed(self, seed: bytes) -> None:
+        """Keep signing with the key that signed before the project was encrypted."""
+        self._save(replace(self._given, signing=seed), [self._held()])
 
     def add_master(self, new: bytes) -> None:
         """Let `new` open the keys, beside the master key of now."""

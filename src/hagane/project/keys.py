@@ -69,6 +69,7 @@ def status(project: Project, *, by: Principal) -> dict[str, Any]:
 def turn_on(project: Project, key: str, *, by: Principal, emit: Emit) -> None:
     """Encrypt an existing project under the master key `key`, and write it into hagane.yaml.
     Raises: UsageError when it is encrypted; ConfigError for a wrong key; Busy while another command writes."""
+    from hagane.ledger.checkpoint import keep_seed, kept_seed
     from hagane.ledger.keys import ON, TURNING_ON, Keys
 
     _may(by)
@@ -82,6 +83,8 @@ def turn_on(project: Project, key: str, *, by: Principal, emit: Emit) -> None:
         if keys.state == ON:
             raise UsageError("this project is encrypted already", hint="hagane keys status")
         keys.set_state(TURNING_ON)
+        if seed := kept_seed(project.state / "audit"):
+            keys.take_signing_seed(seed)
         keys.close()
         _write_key(project, key)
         ledger = _reopen(project)
@@ -89,6 +92,7 @@ def turn_on(project: Project, key: str, *, by: Principal, emit: Emit) -> None:
         ledger.reseal(on=True)
         ledger = _reopen(project)
         _convert(project, emit)
+        keep_seed(project.state / "audit", None)
         ledger.keys.set_state(ON)
         ledger.audit.record("keys.done", principal=by.name, state=ON)
         _rebuild(project, emit)
@@ -97,6 +101,7 @@ def turn_on(project: Project, key: str, *, by: Principal, emit: Emit) -> None:
 def turn_off(project: Project, *, by: Principal, emit: Emit) -> None:
     """Decrypt a project, take the key out of hagane.yaml and delete `.hagane/keys`.
     Raises: UsageError when it is not encrypted; Busy while another command writes."""
+    from hagane.ledger.checkpoint import keep_seed
     from hagane.ledger.keys import TURNING_OFF
 
     _may(by)
@@ -109,6 +114,7 @@ def turn_off(project: Project, *, by: Principal, emit: Emit) -> None:
         else:
             ledger.audit.record("keys.off", principal=by.name)
             ledger.keys.set_state(TURNING_OFF)
+            keep_seed(project.state / "audit", ledger.keys.signing_seed())
             ledger = _reopen(project)
             _convert(project, emit)
             ledger.reseal(on=False)
