@@ -45,6 +45,7 @@ from .tables import uploads as uploads
 from .tables import user_groups as user_groups
 from .tables import users as users
 from .tables import versions as versions
+from .watermark import Watermark
 
 if TYPE_CHECKING:
     from .keys import Keys
@@ -73,6 +74,7 @@ class Database:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.engine = _engine(file)
+        self.watermark = Watermark(file)
         self._seal: ColumnSeal | None = None
         self._checked = False
 
@@ -198,6 +200,7 @@ class Database:
             )
 
     def close(self) -> None:
+        self.watermark.close()
         self.engine.dispose()
 
 

@@ -10,7 +10,7 @@ import secrets
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, select, update
@@ -27,6 +27,8 @@ PREFIX = "hg_"
 _SHAPE = re.compile(r"hg_[A-Za-z0-9_-]{43}")
 MOST = 50  # tokens of one user that are not revoked
 LONGEST_DAYS = 3660
+FRESH = timedelta(seconds=0.5)  # and an expiry counts within this
+KNOWN = 1024  # tokens that are remembered
 _t = db.tokens.c
 
 
@@ -53,6 +55,7 @@ class Tokens:
         self._auditor = auditor
         self._sessions = sessions
         self._stamps = Stamps(database)
+        self._known: dict[str, tuple[int, datetime, Caller]] = {}  # by the secret's hash: as of which watermark, and when
 
     def create(self, user: str, *, name: str, scopes: Sequence[str], days: float | None, by: Principal) -> tuple[str, str]:
         """(id, secret); the secret is never seen again. For oneself, or as an admin for someone not above oneself.
@@ -131,6 +134,7 @@ class Tokens:
         if not _SHAPE.fullmatch(secret):
             return None
         key, at = digest(secret), self._sessions.clock()
+        mark = self._db.watermark.now()  # before the rows: what is committed behind it counts at the next request
         with self._db.reading() as connection:
             rows = connection.execute(_BY_SECRET, {"hash": key, "at": stamp(at)}).all()
         if not rows:
@@ -141,7 +145,22 @@ class Tokens:
         account = accounts_of(rows)[0]
         narrowed = account.permissions & frozenset(first.scopes)
         principal = replace(account.principal, roles=tuple(sorted(narrowed)))
-        return Caller(replace(account, principal=principal), narrowed, token=first.token_id)
+        caller = Caller(replace(account, principal=principal), narrowed, token=first.token_id)
+        if mark is not None:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[key] = (mark, at, caller)
+        return caller
+
+    def known(self, secret: str) -> Caller | None:
+        """As `read` told a moment ago, if nothing was written to the ledger since, by anyone; None: ask `read`.
+        Takes microseconds and never waits."""
+        if not _SHAPE.fullmatch(secret):
+            return None
+        mark, at, caller = self._known.get(digest(secret), (None, None, None))
+        if mark is None or at is None or not timedelta(0) <= self._sessions.clock() - at < FRESH:
+            return None
+        return caller if self._db.watermark.now() == mark else None
 
 
 def _scopes(scopes: Sequence[str]) -> tuple[Permission, ...]:

@@ -118,6 +118,11 @@ def bearer(project: Project, secret: str) -> Caller | None:
     return _unless_principal(project, project.ledger.tokens.read(secret))
 
 
+def bearer_known(project: Project, secret: str) -> Caller | None:
+    """`bearer` without reading, where nothing was written since it was read a moment ago; None: ask `bearer`."""
+    return _unless_principal(project, project.ledger.tokens.known(secret))
+
+
 def _unless_principal(project: Project, caller: Caller | None) -> Caller | None:
     """A name that was written into hagane.yaml later is a principal's from then on."""
     if caller is None or caller.account.name in principal_names(project):

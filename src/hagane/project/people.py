@@ -22,6 +22,7 @@ from .entry import SignedIn as SignedIn
 from .entry import SignInError as SignInError
 from .entry import accept as accept
 from .entry import bearer as bearer
+from .entry import bearer_known as bearer_known
 from .entry import change_password as change_password
 from .entry import confirm_totp as confirm_totp
 from .entry import enrol_totp as enrol_totp
