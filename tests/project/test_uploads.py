@@ -23,8 +23,9 @@ from hagane.core.errors import (
     TooLargeError,
     UsageError,
 )
-from hagane.project import documents
-from hagane.project.uploads import path_of, remove_upload, upload, uploads
+from hagane.ledger.master import create_file
+from hagane.project import documents, work
+from hagane.project.uploads import path_of, remove_upload, unread, upload, uploads
 from hagane.project.wire import Project
 
 TEXT = "# 慶弔見舞金\n\n結婚祝金は3万円とする。申請は総務部に行う。\n".encode()
@@ -268,6 +269,24 @@ def test_sweep_beside_an_upload_never_takes_its_bytes(company: Folder) -> None:
         assert all(project.ledger.blobs.has(row["sha256"]) for row in rows)
 
 
+def test_a_server_that_was_killed_before_it_queued_a_sync_catches_up(company: Folder) -> None:
+    company.sync()
+    put(company)
+    with Project.open(company.path) as project:
+        id = work.catch_up(project)
+        assert id is not None
+        assert work.catch_up(project) == id, "the sync that waits is the same one"
+        assert work.job(project, id, by=project.principal())["kind"] == "sync"
+    company.sync()
+    with Project.open(company.path) as project:
+        assert unread(project) == []
+        remove_upload(project, PATH, by=project.principal())
+        assert unread(project) == ["owner"]
+    company.sync()
+    with Project.open(company.path) as project:
+        assert work.catch_up(project) is None
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -328,17 +347,30 @@ def test_no_audit_record_no_upload(company: Folder, monkeypatch: pytest.MonkeyPa
     assert left_over(company) == []
 
 
-def test_encrypted_projects_keep_the_bytes_in_memory_until_they_are_a_blob(company: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plain copy on disk, not even for the time that the upload takes."""
+def test_encrypted_projects_keep_the_bytes_in_memory_until_they_are_a_sealed_blob(company: Folder) -> None:
+    """No plain copy on disk, not even for the time that the upload takes; and no hash by which a known file shows."""
+    create_file(company.path.parent / "project.key")
+    text = (company.path / "hagane.yaml").read_text(encoding="utf-8")
+    company.write("hagane.yaml", text + "encryption: {key: file:../project.key}\n")
+    sha256 = hashlib.sha256(TEXT).hexdigest()
+
+    def plain() -> list[str]:
+        files = [f for f in (company.path / ".hagane").rglob("*") if f.is_file()]
+        return [str(f) for f in files if "結婚祝金".encode() in f.read_bytes() or sha256 in f.name]
+
     seen: list[list[str]] = []
-    with Project.open(company.path) as project:
-        monkeypatch.setattr(project.ledger, "keys", object(), raising=False)
 
-        def pieces() -> Iterator[bytes]:
-            yield TEXT[:20]
-            seen.append([str(f) for f in project.state.rglob("*") if f.is_file() and TEXT[:20] in f.read_bytes()])
-            yield TEXT[20:]
+    def pieces() -> Iterator[bytes]:
+        yield TEXT[:60]
+        seen.append(plain())
+        yield TEXT[60:]
 
-        upload(project, "規程.txt", pieces(), by=project.principal())
-        assert project.ledger.blobs.open(hashlib.sha256(TEXT).hexdigest()) == TEXT
+    company.run(upload, "慶弔見舞金.md", pieces())
     assert seen == [[]]
+    assert plain() == []
+    company.sync()
+    assert PATH in company.found(QUESTION)
+    assert plain() == []
+    company.run(remove_upload, PATH)
+    company.sync()
+    assert PATH not in company.docs()

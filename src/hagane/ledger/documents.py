@@ -294,7 +294,7 @@ class Documents:
         """Delete originals, parsed bytes and outputs that no row knows (left by a crash). Only under the
         writer lock, and not between putting a blob and putting its document. How many went."""
         with self._db.reading() as connection:
-            originals = _originals(connection)
+            kept = originals(connection)
             versions = set(connection.execute(select(db.versions.c.id)).scalars())
             outputs = set(connection.execute(select(db.steps.c.id).where(db.steps.c.stored)).scalars())
         n = self._parsed.sweep_temporary() + self._outputs.sweep_temporary()
@@ -304,9 +304,9 @@ class Documents:
             left = [key for key in store.list() if key not in known]
             store.delete_all(left)
             n += len(left)
-        if self._blobs.delete_unless(originals, dry=True):
+        if self._blobs.delete_unless(kept, dry=True):
             with self._db.writing() as connection:  # looked at again under the write lock: uploads come at any time
-                n += self._blobs.delete_unless(_originals(connection))
+                n += self._blobs.delete_unless(originals(connection))
         self._sweep_keys(versions, outputs)
         return n
 
@@ -443,7 +443,7 @@ def _drop_old(connection: Connection, ids: Sequence[str], *, keep: int) -> tuple
     return dropped, forgotten.stored
 
 
-def _originals(connection: Connection) -> set[str]:
+def originals(connection: Connection) -> set[str]:
     """The sha256 of everything that some row refers to."""
     tables = (db.documents, db.versions, db.uploads)
     return {sha256 for table in tables for sha256 in connection.execute(select(table.c.sha256)).scalars()} - {""}

@@ -26,7 +26,7 @@ from ..core.seams import Auditor
 from ..core.types import Principal
 from . import db
 from .blobs import FileBlobs, sync_folder
-from .documents import orphans
+from .documents import originals, orphans
 from .marks import apply_labels
 from .records import effective, now, unlowered
 
@@ -154,7 +154,8 @@ class Uploads:
         lowers by itself). A document made of it before gets the label at once.
         Raises: StorageError, AuditError; then there is no such upload."""
         arrived.settle()
-        sha256, mark = arrived.sha256, self.folder / arrived.sha256
+        sha256 = arrived.sha256
+        mark = self.folder / self._blobs.name_of(sha256)  # as the blob's file is called: sealed, it tells no known file
         try:
             with self._db.writing() as connection:
                 held = connection.execute(select(db.uploads).where(db.uploads.c.path == path)).mappings().first()
@@ -212,9 +213,7 @@ class Uploads:
                 n += _removed_if_free(left)
             else:
                 with self._db.writing() as connection:
-                    for sha256 in orphans(connection, {left.name}):
-                        self._blobs.delete(sha256)
-                        n += 1
+                    n += self._blobs.delete_named(left.name, unless=originals(connection))
                     with contextlib.suppress(OSError):
                         left.unlink(missing_ok=True)
         return n

@@ -67,7 +67,7 @@ def upload(
     if not replace:
         _require_free(project, path, by=by)
     room = int(quota.upload_total_gb * 1e9) - store.total_bytes()
-    with store.arriving(in_memory=getattr(project.ledger, "keys", None) is not None) as arriving:
+    with store.arriving(in_memory=project.ledger.keys is not None) as arriving:
         for piece in chunks:
             if arriving.size + len(piece) > limit:
                 raise _too_large(quota.upload_mb)
@@ -100,9 +100,20 @@ def upload_source(project: Project) -> list[Source]:
     found, floors = [], {}
     for row in rows:
         file = ledger.blobs.file(row.sha256)  # where the bytes lie; the worker opens them by their sha256
-        found.append(Found(row.path, str(file), row.size, f"upload {row.sha256}", row.sha256))
+        found.append(Found(row.path, str(file), row.size, _stamp(row.sha256), row.sha256))
         floors[row.path] = str(row.floor)
     return [Source(SOURCE, ledger.blobs.folder, project.folder, PUBLIC, listed=tuple(found), floors=floors)]
+
+
+def unread(project: Project) -> list[str]:
+    """For whom a sync has something to do with uploads: names of those whose files came, changed or left since the
+    last one. Empty: nothing. A server that was killed between keeping a file and queueing its sync looks here."""
+    ledger = project.ledger
+    seen = {path: row.stamp for path, row in ledger.files.every(SOURCE).items()}
+    rows = {row.path: row for row in ledger.uploads.every()}
+    names = [row.user for path, row in rows.items() if seen.get(path) != _stamp(row.sha256)]
+    names += [path.split("/")[1] for path in seen if path not in rows]
+    return list(dict.fromkeys(names))
 
 
 def shown_upload(upload: Upload) -> dict[str, Any]:
@@ -110,6 +121,10 @@ def shown_upload(upload: Upload) -> dict[str, Any]:
     kept = asdict(upload) | {"label": str(upload.label)}
     del kept["floor"]
     return kept
+
+
+def _stamp(sha256: str) -> str:
+    return f"upload {sha256}"
 
 
 def _require_free(project: Project, path: str, *, by: Principal) -> None:

@@ -9,20 +9,22 @@ worker.stop(timeout=20)     # a running job ends at its next safe place and wait
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from hagane.core.errors import HaganeError, StoppedError, UsageError
+from hagane.core.errors import HaganeError, NotFoundError, RefusedError, StoppedError, UsageError
 from hagane.core.labels import Label
 from hagane.core.log import get
 from hagane.core.types import Principal
+from hagane.ledger.access import OWNER
 from hagane.ledger.lock import Busy
 from hagane.ledger.queue import Job
 from hagane.rag.ingest import Emit
 
-from . import documents
+from . import documents, uploads
 from .wire import Project
 
 LOOK_S = 1.0  # how often the worker looks for jobs of other processes, and whether its own was cancelled
@@ -99,6 +101,15 @@ def all_seen_by(project: Project, by: Principal) -> Label:
     return Label(clearance.level, every)
 
 
+def catch_up(project: Project) -> str | None:
+    """Queue a sync for uploads that came or left without one, because the process died in between; its id."""
+    names = uploads.unread(project)
+    for name in [*names, *([OWNER] if names else [])]:
+        with contextlib.suppress(NotFoundError, RefusedError):  # that person left meanwhile
+            return submit(project, "sync", {}, by=project.principal(name))
+    return None
+
+
 class Worker:
     """The thread that does the jobs of a project, one after the other. One per project: its process holds the
     writer lock, so a job that is marked as running when it starts was left behind by a process that died."""
@@ -110,8 +121,9 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="hagane-work", daemon=True)
 
     def start(self) -> None:
-        """Raises: StorageError."""
+        """Raises: StorageError, AuditError."""
         self._queue.again()
+        catch_up(self._project)
         self._thread.start()
 
     def end_soon(self) -> None:
