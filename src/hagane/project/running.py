@@ -26,11 +26,12 @@ class Running:
 
     def __enter__(self) -> Running:
         self._lock.__enter__()
+        self._worker, self._listener = Worker(self._project), Listener(self._project)
         try:
-            self._worker, self._listener = Worker(self._project), Listener(self._project)
-            self._listener.start()
             self._worker.start()
+            self._listener.start()
         except BaseException:
+            self._worker.stop(ENDS_S)
             self._lock.__exit__(None, None, None)
             raise
         return self
