@@ -58,7 +58,7 @@ def test_a_file_is_dropped_read_compared_relabelled_and_deleted(admin: Reader, s
     assert page.locator("ins").inner_text() == "5"
     page.screenshot(path=shots / "compare.png")
     page.go_back()
-    page.get_by_text("機密レベルを変更").first.click()
+    page.get_by_text("機密区分を変更").first.click()
     page.select_option("#new-level", "confidential")
     page.fill("#f-reason", "見直し中のため")
     page.locator("form[data-to*='/label'] button[type=submit]").click()

@@ -210,3 +210,24 @@ def test_exported_feedback_holds_what_was_said_and_nothing_above_the_clearance(p
     ]  # fmt: skip
     assert "user" not in rows[0]
     assert [row["question"] for row in feedback.export(project, by=Principal("受付", Clearance(Level.INTERNAL)))] == [LEAVE]
+
+
+def test_feedback_rises_with_the_document_that_it_quotes(project: Project):
+    """It was internal when it was given; the export asks for the label that counts now."""
+    who = account("internal")
+    turn = answered(project, who, LEAVE)
+    feedback.give(project, who, turn["id"], "up")
+    document = turn["answer"]["citations"][0]["document"]
+    documents.relabel(project, document, "confidential", by=project.principal("owner"), reason="監査の指摘")
+    assert feedback.export(project, by=who.principal) == []
+    [row] = feedback.export(project, by=project.principal("owner"))
+    assert row["label"] == "confidential"
+
+
+def test_an_erased_document_takes_the_feedback_that_quotes_it_along(project: Project):
+    who = account("internal")
+    turn = answered(project, who, LEAVE)
+    feedback.give(project, who, turn["id"], "right_answer", text="入社から6か月後に10日")
+    (project.folder / "rules" / "有給休暇.md").unlink()
+    documents.sync(project, by=project.principal("owner"), yes=True, emit=lambda event: None)
+    assert feedback.export(project, by=project.principal("owner")) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
 import zlib
 
 import pytest
@@ -227,3 +229,12 @@ def test_temporary_parts_do_not_stay(everything, monkeypatch, tmp_path):
     everything("一式.zip", zipped({"a.txt": SENTENCE, "b.zip": zipped({"c.txt": SENTENCE})}))
     everything("件.eml", samples()["eml"])
     assert list(spare.iterdir()) == []
+
+
+def test_a_zip_whose_first_part_is_a_stored_pdf_is_a_zip(everything):
+    """The sign of a PDF stands among the first bytes then, too."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as out:
+        out.writestr("就業規則.pdf", samples()["pdf"])
+        out.writestr("規程.txt", SENTENCE)
+    assert names(everything("一式.pdf", packed.getvalue())) == ["就業規則.pdf", "規程.txt"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
 from ..core.errors import NotFoundError
 from ..core.labels import Label, join
@@ -166,14 +166,17 @@ class Conversations:
 
 def erase_answers(connection: Connection, parents: Sequence[str]) -> int:
     """Empty the answers that quote one of `parents` (versions that leave): what is erased is erased here, too.
-    The question stays: it is the user's. How many."""
+    The question stays: it is the user's. Feedback on such an answer leaves with it. How many answers."""
     ids: set[str] = set()
     for batch in db.batches(list(parents)):
-        query = select(db.edges.c.child).where(db.edges.c.parent.in_(batch), db.edges.c.child.like(r"t\_%", escape="\\"))
-        ids |= set(connection.execute(query).scalars())
-    for batch in db.batches(sorted(ids)):
+        ids |= set(connection.execute(select(db.edges.c.child).where(db.edges.c.parent.in_(batch))).scalars())
+    turns = sorted(id for id in ids if id.startswith("t_"))
+    said = sorted(id for id in ids if id.startswith("f_"))
+    for batch in db.batches(turns):
         connection.execute(update(db.turns).where(db.turns.c.id.in_(batch)).values(answer=ERASED))
-    return len(ids)
+    for batch in db.batches(said):
+        connection.execute(db.feedback.delete().where(db.feedback.c.id.in_(batch)))
+    return len(turns)
 
 
 ERASED: dict[str, Any] = {
@@ -204,8 +207,13 @@ def _raised_talks(connection: Connection, talks: Sequence[Talk]) -> list[Talk]:
 
 def _labels_now(connection: Connection, key: ColumnElement[str], ids: Sequence[str]) -> dict[str, list[Label]]:
     """By id (of turns, or of conversations: `key`) the labels that what they were made from carries now."""
+    return labels_now(connection, db.turns, key, ids)
+
+
+def labels_now(connection: Connection, table: Table, key: ColumnElement[str], ids: Sequence[str]) -> dict[str, list[Label]]:
+    """The labels that the versions behind rows of `table` (turns, feedback) carry now, by `key`."""
     found: dict[str, list[Label]] = {}
-    joined = db.turns.join(db.edges, db.edges.c.child == db.turns.c.id).join(db.versions, db.versions.c.id == db.edges.c.parent)
+    joined = table.join(db.edges, db.edges.c.child == table.c.id).join(db.versions, db.versions.c.id == db.edges.c.parent)
     joined = joined.join(db.documents, db.documents.c.id == db.versions.c.document)
     for batch in db.batches(ids):
         query = select(key, db.versions.c.label, db.documents.c.label).select_from(joined).where(key.in_(batch)).distinct()

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Connection, select
 
-from ..core.labels import Clearance, Label
+from ..core.labels import Clearance, Label, join
 from . import db
+from .conversations import labels_now
+from .lineage import link
 from .records import now
 
 Kind = Literal["up", "down", "right_answer", "wrong_source"]
@@ -35,11 +37,14 @@ class Feedback:
         self._db = database
 
     def add(self, said: Said, *, instead: Sequence[Kind] = ()) -> None:
-        """Store `said`; what the same user said of the same turn with a kind of `instead` leaves."""
-        f = db.feedback.c
+        """Store `said`; what the same user said of the same turn with a kind of `instead` leaves. It is made from what
+        the turn was made from."""
+        f, e = db.feedback.c, db.edges.c
         with self._db.writing() as connection:
-            for kind in instead:
-                connection.execute(db.feedback.delete().where(f.turn == said.turn, f.user == said.user, f.kind == kind))
+            _delete(connection, f.turn == said.turn, f.user == said.user, f.kind.in_(instead))
+            made_from = connection.execute(select(e.parent).where(e.child == said.turn)).scalars().all()
+            db.upsert(connection, db.nodes, [{"id": said.id, "label": str(said.label)}])
+            link(connection, [(said.id, made_from)])
             row = {"id": said.id, "turn": said.turn, "user": said.user, "kind": said.kind, "label": str(said.label)}
             connection.execute(db.feedback.insert().values(**row, body=dict(said.body), created_at=now()))
 
@@ -47,7 +52,7 @@ class Feedback:
         """Take back what `user` said of `turn`; fine if there is nothing."""
         f = db.feedback.c
         with self._db.writing() as connection:
-            connection.execute(db.feedback.delete().where(f.turn == turn, f.user == user, f.kind.in_(kinds)))
+            _delete(connection, f.turn == turn, f.user == user, f.kind.in_(kinds))
 
     def kinds_of(self, turns: Sequence[str], *, user: str) -> dict[str, list[str]]:
         """What `user` said of each turn: the kinds."""
@@ -60,11 +65,22 @@ class Feedback:
         return found
 
     def list(self, *, clearance: Clearance, n: int | None = None) -> list[Said]:
-        """All feedback whose label flows to `clearance`, newest first; at most `n`."""
+        """All feedback whose label flows to `clearance`, newest first; at most `n`. The label is joined with the ones
+        that what it quotes carries now."""
         f = db.feedback.c
         with self._db.reading() as connection:
             labels = connection.execute(select(f.label).distinct()).scalars().all()
             allowed = [text for text in labels if Label.parse(text).flows_to(clearance)]
             query = select(db.feedback).where(f.label.in_(allowed)).order_by(f.created_at.desc(), f.id)
-            rows = connection.execute(query.limit(n) if n else query).mappings().all()
-        return [Said(**{**row, "label": Label.parse(row["label"])}) for row in rows]
+            rows = connection.execute(query).mappings().all()
+            now_is = labels_now(connection, db.feedback, f.id, [row["id"] for row in rows])
+        said = [Said(**{**row, "label": join(Label.parse(row["label"]), *now_is.get(row["id"], ()))}) for row in rows]
+        return [one for one in said if one.label.flows_to(clearance)][:n]
+
+
+def _delete(connection: Connection, *where: ColumnElement[bool]) -> None:
+    ids = connection.execute(select(db.feedback.c.id).where(*where)).scalars().all()
+    for batch in db.batches(ids):
+        connection.execute(db.feedback.delete().where(db.feedback.c.id.in_(batch)))
+        connection.execute(db.edges.delete().where(db.edges.c.child.in_(batch)))
+        connection.execute(db.nodes.delete().where(db.nodes.c.id.in_(batch)))

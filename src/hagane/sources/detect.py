@@ -113,10 +113,10 @@ def _kind(kind: str) -> Detected:
 
 
 def _binary(head: bytes, blob: Blob) -> Detected | None:
+    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):  # first: a stored part may be a PDF
+        return _zip(blob)
     if b"%PDF-" in head[:1024]:
         return _kind("pdf")
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
-        return _zip(blob)
     if head.startswith(_OLE):
         return _ole(blob)
     for magic, media in _IMAGES:

@@ -68,7 +68,7 @@ function setUp(zone) {
         refresh();
       } else {
         let text = words.failed;
-        try { const { error } = JSON.parse(request.responseText); text = [error.message, error.hint].filter(Boolean).join(" "); } catch { /* no error of ours */ }
+        try { text = inWords(JSON.parse(request.responseText).error); } catch { /* no error of ours */ }
         say(one, request.status === 409 ? words.exists : text, "not-sent");
         if (request.status === 409) offerReplace(one, job);
       }

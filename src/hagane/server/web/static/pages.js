@@ -5,6 +5,22 @@
 // Fields become JSON; fieldset[data-label] becomes one label or clearance; [data-many] a list.
 // data-done: where to go then, "stay" (show what came back), or nothing (load the page again).
 
+// An error in the reader's language, and the server's own words behind it.
+function inWords(error) {
+  const place = document.querySelector("[data-problems]");
+  const known = place ? JSON.parse(place.dataset.problems)[error.code] : undefined;
+  const own = [error.message, error.hint].filter(Boolean).join(". ");
+  return known ? `${known} (${own})` : own;
+}
+
+hagane.explain = async (response) => {
+  try {
+    return inWords((await response.json()).error);
+  } catch {
+    return document.body.dataset.failed;
+  }
+};
+
 function labelOf(box) {
   const level = box.querySelector("[data-level]").value;
   const all = box.querySelector("[data-all]");
