@@ -8,6 +8,7 @@ read beside sealed ones. Once it is done, a plain file is refused.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -82,6 +83,7 @@ def turn_on(project: Project, key: str, *, by: Principal, emit: Emit) -> None:
         keys = Keys.open(folder, master)
         if keys.state == ON:
             raise UsageError("this project is encrypted already", hint="hagane keys status")
+        _take_index_away(project)
         keys.set_state(TURNING_ON)
         if seed := kept_seed(project.state / "audit"):
             keys.take_signing_seed(seed)
@@ -113,6 +115,7 @@ def turn_off(project: Project, *, by: Principal, emit: Emit) -> None:
                 raise UsageError("this project is not encrypted", hint="hagane keys status")
         else:
             ledger.audit.record("keys.off", principal=by.name)
+            _take_index_away(project)
             ledger.keys.set_state(TURNING_OFF)
             keep_seed(project.state / "audit", ledger.keys.signing_seed())
             ledger = _reopen(project)
@@ -226,13 +229,7 @@ def _reopen(project: Project) -> Any:
 
 def _convert(project: Project, emit: Emit) -> None:
     """All files of the stores; then no byte of what they were is left where it can be overwritten."""
-    for folder in ("temporary", "index"):  # the index is made anew from what is parsed
-        try:
-            shutil.rmtree(project.state / folder, ignore_errors=False)
-        except FileNotFoundError:
-            pass
-        except OSError as cause:
-            raise StorageError(f"{project.state / folder}: {cause.strerror}", hint="check the rights of .hagane") from cause
+    _take_index_away(project)
     project.ledger.uploads.sweep()
     project.ledger.remember(syncing=True)
     for done in project.ledger.convert_files():
@@ -240,6 +237,20 @@ def _convert(project: Project, emit: Emit) -> None:
     project.ledger.documents.sweep()
     if project.ledger.keys.sealing:
         project.ledger.purge()
+
+
+def _take_index_away(project: Project) -> None:
+    """The index is made anew from what is parsed. At once, so that a kill leaves it whole or not there; a project without
+    one is mended by the next sync."""
+    room = project.state / "temporary"
+    project.__dict__.pop("index", None)
+    try:
+        room.mkdir(parents=True, exist_ok=True)
+        if (project.state / "index").exists():
+            os.rename(project.state / "index", room / f"index-{secrets.token_hex(4)}")
+        shutil.rmtree(room)
+    except OSError as cause:
+        raise StorageError(f"{project.state}: {cause.strerror}", hint="check space and rights of .hagane") from cause
 
 
 def _rebuild(project: Project, emit: Emit) -> None:
