@@ -203,6 +203,24 @@ def test_threads_are_written_in_groups_into_one_chain(tmp_path, monkeypatch):
     assert verify(folder) == Report(True, 256, records[-1]["hash"])
 
 
+def test_those_who_have_time_are_written_with_others(tmp_path, monkeypatch):
+    """64 at once: far fewer writes than records; each is on disk when its call returns."""
+    writes = []
+    append = AuditLog._append
+    monkeypatch.setattr(AuditLog, "_append", lambda log, head, group: writes.append(len(group)) or append(log, head, group))
+    log = AuditLog(tmp_path / "記録")
+
+    def one(n: int) -> None:
+        hash = log.record_with_others("chat", principal="花子", messages=n)
+        assert hash in (tmp_path / "記録" / "log.jsonl").read_text(encoding="utf-8")
+
+    with ThreadPoolExecutor(64) as pool:
+        list(pool.map(one, range(64)))
+    assert sum(writes) == 64
+    assert len(writes) < 32
+    assert verify(tmp_path / "記録").ok
+
+
 def test_a_record_that_cannot_be_spelled_fails_alone(tmp_path):
     log = AuditLog(tmp_path / "audit")
     with pytest.raises(AuditError):

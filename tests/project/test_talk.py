@@ -114,7 +114,8 @@ def test_without_a_record_nothing_is_given_out(project: Project, fake: FakeChat,
     def fails(*_: object, **__: object) -> str:
         raise AuditError("満杯")
 
-    monkeypatch.setattr(project.ledger.audit, "record", fails)
+    for name in ("record", "record_with_others"):
+        monkeypatch.setattr(project.ledger.audit, name, fails)
     out: list[Delta] = []
     with pytest.raises(AuditError):
         out.extend(Talk(project, request(("user", "こんにちは")), [None], model="模型", by=STAFF).stream())

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _CONTENT = frozenset({"text", "content", "question", "answer", "quote", "prompt"
 _LONGEST = 300  # characters of a field: ids, labels and hashes are short; content is long
 _PIECE = 65_536  # bytes that `newest` reads at once
 _LONGEST_LINE = 60_000  # bytes; `_last_is` reads the last 64 KiB
+GATHER_S = 0.02  # as long as a model takes for a token
 GROUP = 256  # records written together at most; so many may stand behind the head after a crash
 _OWN = ("seq", "time", "act", "principal", "prev", "hash")
 
@@ -93,6 +95,13 @@ class AuditLog:
     def record(self, act: str, *, principal: str, **fields: Any) -> str:
         """Append one act; its hash, which is the head for a moment. `None` fields are left out.
         Raises: AuditError when it cannot be written or the log was tampered with: then do not act."""
+        return self._recorded(act, principal, fields, patience_s=0.0)
+
+    def record_with_others(self, act: str, *, principal: str, **fields: Any) -> str:
+        """`record` for who has time: GATHER_S later, so that records of other threads are written with it."""
+        return self._recorded(act, principal, fields, patience_s=GATHER_S)
+
+    def _recorded(self, act: str, principal: str, fields: dict[str, Any], *, patience_s: float) -> str:
         entry = _Entry(act, principal, {name: value for name, value in fields.items() if value is not None})
         try:
             _check_fields(fields)
@@ -100,6 +109,8 @@ class AuditLog:
         except (ValueError, TypeError) as cause:
             raise AuditError("an audit record that cannot be written as JSON", hint="ids, counts and hashes only") from cause
         self._waiting.append(entry)
+        if patience_s:
+            time.sleep(patience_s)
         with self._turn:  # whoever comes first writes for all who wait behind
             while not entry.settled:
                 self._write_group([self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))])

@@ -132,7 +132,7 @@ class Talk:
 
     def _cost(self, usage: Usage, finish: str) -> str:
         """Aborted and failed answers: the number of pieces stands for the tokens."""
-        self._project.ledger.audit.record(
+        self._project.ledger.audit.record_with_others(
             "chat.usage", principal=self._by.name, model=self.model, label=self.shown["label"], finish=finish,
             input_tokens=usage.input_tokens, output_tokens=usage.output_tokens,
         )  # fmt: skip
@@ -144,7 +144,7 @@ class Talk:
         assert model is not None
         asked = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
         recorded = self._project.recorders.submit(
-            self._project.ledger.audit.record, "chat", principal=self._by.name, model=self.model, asked=digest(asked),
+            self._project.ledger.audit.record_with_others, "chat", principal=self._by.name, model=self.model, asked=digest(asked),
             label=str(self.label), messages=len(request.messages), tools=len(request.tools) or None,
         )  # fmt: skip
         deltas = model.chat(request)
