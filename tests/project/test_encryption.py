@@ -5,71 +5,30 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sample_files
 from canaries import find
-from small_company import TEXTS, YAML, Folder
+from encrypted_company import ENCRYPTED, QUESTION, QUIET, SPOKEN, account, company, live, talk, zipped
+from small_company import TEXTS, Folder
 
-from hagane.core.accounts import Account
 from hagane.core.errors import (
     ConfigError,
     HaganeError,
     NotFoundError,
-    RefusedError,
     StateError,
     StorageError,
-    UsageError,
 )
 from hagane.core.labels import Clearance
-from hagane.core.types import Principal
-from hagane.ledger.keys import ON, Keys
 from hagane.ledger.master import create_file
-from hagane.project import chat, documents, feedback, keys, uploads
+from hagane.project import chat, documents, keys
 from hagane.project.questions import answer_shown, ask, search
 from hagane.project.wire import Project
 
-QUIET: Any = lambda event: None  # noqa: E731
-ENCRYPTED = "encryption: {key: file:../project.key}\n"
-QUESTION = "有給休暇は何日？"
-
-
-def company(folder: Path, *, encrypted: bool, texts: dict[str, Any] = TEXTS) -> Folder:
-    made = Folder(folder / "company")
-    made.write("hagane.yaml", YAML + (ENCRYPTED if encrypted else ""))
-    if not (folder / "project.key").exists():
-        create_file(folder / "project.key")
-    for name, text in texts.items():
-        made.write(name, text)
-    return made
-
-
-def account() -> Account:
-    clearance = Clearance.parse("restricted:*")
-    return Account("u_1", "tanaka", "田中", "builder", clearance, Principal("tanaka", clearance))
-
-
-def talk(folder: Folder, question: str, *, title: str, right: str) -> None:
-    with Project.open(folder.path) as project:
-        *_, turn = chat.ask(project, account(), question)
-        assert isinstance(turn, dict)
-        chat.rename(project, account(), turn["conversation"], title)
-        feedback.give(project, account(), turn["id"], "right_answer", text=right)
-
-
 # --- canaries
-
-SPOKEN = {
-    "question": "麒麟号の質問", "title": "麒麟号の会話", "right answer": "麒麟号の正答", "reason": "麒麟号の理由", "upload": "麒麟号の持込",
-    "upload name": "麒麟号の名前", "part": "麒麟号の部品", "part name": "麒麟号の部品名",
-}  # fmt: skip
 
 
 def of_all_formats() -> tuple[dict[str, bytes], list[str]]:
@@ -89,32 +48,11 @@ def of_all_formats() -> tuple[dict[str, bytes], list[str]]:
     return files, words
 
 
-def zipped(name: str, text: str) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(name, text)
-    return data.getvalue()
-
-
-def live(folder: Folder) -> None:
-    """Everything that leaves something behind: documents, questions, answers, feedback, uploads, labels, a change."""
-    say = SPOKEN
-    folder.write("rules/束.zip", zipped(f"{say['part name']}.md", f"# 部品\n\n{say['part']}は十個とする。\n"))
-    folder.sync()
-    for question in (QUESTION, f"{say['question']}は何日ですか"):
-        folder.run(search, question)
-        folder.run(ask, question)
-    talk(folder, f"{say['question']}は有給休暇で何日ですか", title=say["title"], right=say["right answer"])
-    folder.run(uploads.upload, f"{say['upload name']}.md", [f"# 持込\n\n{say['upload']}は十個とする。\n".encode()])
-    folder.sync()
-    folder.run(documents.relabel, "有給休暇.md", "public", reason=say["reason"])
-    folder.write("rules/経費.txt", TEXTS["rules/経費.txt"] + "\n改訂した。\n")
-    folder.sync()
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_scan_of_the_disk_finds_every_word_of_a_plain_project_and_none_of_an_encrypted_one(tmp_path: Path, encrypted: bool) -> None:
+def test_a_scan_of_the_disk_finds_every_word_of_a_plain_project_and_none_of_an_encrypted_one(
+    tmp_path: Path, encrypted: bool
+) -> None:
     """24 formats; words in texts, file names, titles, questions, answers, conversations, feedback, reasons, uploads."""
     files, words = of_all_formats()
     folder = company(tmp_path, encrypted=encrypted, texts=TEXTS | files)
@@ -138,7 +76,9 @@ def test_a_small_project_is_readable_on_disk_only_without_a_key(tmp_path: Path, 
     words = [*SPOKEN.values(), "年次有給休暇", "給与レンジ", "支払証明書", "月額基本給"]
     found = find(folder.path / ".hagane", words)
     assert [word for word in words if found[word]] == ([] if encrypted else words)
-    assert [word for word, places in find(folder.path, ["年次有給休暇"]).items() if places]  # the scanner's eyes are open
+    assert [
+        word for word, places in find(folder.path, ["年次有給休暇"]).items() if places
+    ]  # the scanner's eyes are open
 
 
 def test_the_scanner_reads_what_bytes_hide(tmp_path: Path) -> None:
@@ -155,7 +95,9 @@ def test_the_scanner_reads_what_bytes_hide(tmp_path: Path) -> None:
         archive.writestr("d", zstandard.compress("迦陵頻伽二".encode()))
     (tmp_path / "b.zip").write_bytes(data.getvalue())
     sql = sqlite3.connect(tmp_path / "e.db")
-    sql.executescript("PRAGMA secure_delete=OFF; CREATE TABLE t (x); INSERT INTO t VALUES ('迦陵頻伽三'); DELETE FROM t;")
+    sql.executescript(
+        "PRAGMA secure_delete=OFF; CREATE TABLE t (x); INSERT INTO t VALUES ('迦陵頻伽三'); DELETE FROM t;"
+    )
     sql.close()
     live_sql = sqlite3.connect(tmp_path / "f.db")
     live_sql.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES ('迦陵頻伽四');")
@@ -191,7 +133,13 @@ def journey(folder: Folder) -> list[Any]:
         with pytest.raises(HaganeError) as caught:
             folder.run(documents.show, wrong, by="staff")
         seen.append((str(caught.value), caught.value.hint))
-    seen.append({k: v for k, v in folder.run(documents.relabel, "経費.txt", "confidential:hr", reason="人事のみ").items() if k != "request"})
+    seen.append(
+        {
+            k: v
+            for k, v in folder.run(documents.relabel, "経費.txt", "confidential:hr", reason="人事のみ").items()
+            if k != "request"
+        }
+    )
     wish = folder.run(documents.relabel, "在宅勤務.md", "public", reason="公開する")
     folder.run(documents.approve, wish["request"], by="hr") if wish["request"] else None
     (folder.path / "rules/有給休暇.md").rename(folder.path / "rules/休暇.md")
@@ -219,7 +167,13 @@ def test_five_thousand_documents_are_looked_through_by_path_without_sql(tmp_path
     folder = company(tmp_path, encrypted=True, texts={})
     with Project.open(folder.path) as project:
         drafts = [
-            Draft(id=f"d_{n:05}", source="rules", path=f"rules/部{n % 50}/規程{n}.md", source_label=Label.parse("internal"), title=f"規程{n}")
+            Draft(
+                id=f"d_{n:05}",
+                source="rules",
+                path=f"rules/部{n % 50}/規程{n}.md",
+                source_label=Label.parse("internal"),
+                title=f"規程{n}",
+            )
             for n in range(5000)
         ]
         project.ledger.documents.put(drafts, keep=3)
@@ -236,7 +190,9 @@ def test_five_thousand_documents_are_looked_through_by_path_without_sql(tmp_path
 # --- wrong, missing and damaged keys
 
 
-def test_without_the_right_key_nothing_works_and_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_right_key_nothing_works_and_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = company(tmp_path, encrypted=True)
     folder.sync()
     before = {file: file.stat().st_mtime_ns for file in (folder.path / ".hagane").rglob("*") if file.is_file()}
@@ -253,7 +209,11 @@ def test_without_the_right_key_nothing_works_and_nothing_changes(tmp_path: Path,
         with pytest.raises(error, match=say):
             folder.sync()
 
-    for key, say in (("file:../other.key", "not the key"), ("file:../missing.key", "does not exist"), ("env:HAGANE_NO_KEY", "not set")):
+    for key, say in (
+        ("file:../other.key", "not the key"),
+        ("file:../missing.key", "does not exist"),
+        ("env:HAGANE_NO_KEY", "not set"),
+    ):
         folder.write("hagane.yaml", yaml.replace("file:../project.key", key))
         refused(ConfigError, say)
     folder.write("hagane.yaml", yaml.replace(ENCRYPTED, ""))
@@ -264,7 +224,11 @@ def test_without_the_right_key_nothing_works_and_nothing_changes(tmp_path: Path,
     with pytest.raises(StorageError, match="keys is missing"):  # new keys would open nothing, and hide what is wrong
         folder.run(keys.turn_on, "file:../project.key", emit=QUIET)
     (tmp_path / "away.json").rename(folder.path / ".hagane/keys/project.json")
-    after = {file: file.stat().st_mtime_ns for file in (folder.path / ".hagane").rglob("*") if file.is_file() and file.name != "lock"}
+    after = {
+        file: file.stat().st_mtime_ns
+        for file in (folder.path / ".hagane").rglob("*")
+        if file.is_file() and file.name != "lock"
+    }
     changed = {file.name for file in after if before.get(file, 0) != after[file] and "keys" not in str(file)}
     assert {name for name in changed if "-wal" not in name and "-shm" not in name} <= set()
     assert folder.found(QUESTION)[0] == "rules/有給休暇.md"
@@ -282,7 +246,14 @@ def test_a_damaged_or_exchanged_file_is_an_error_and_never_other_text(tmp_path: 
         files = [file for file in store.folder.rglob("*") if file.is_file()]
         mine, good = store.file(name), store.file(name).read_bytes()
         other = next(file for file in files if file != mine).read_bytes()
-        for bad in (other, good[:-1], good[:5], b"", good[:40] + bytes([good[40] ^ 1]) + good[41:], TEXTS["rules/有給休暇.md"].encode()):
+        for bad in (
+            other,
+            good[:-1],
+            good[:5],
+            b"",
+            good[:40] + bytes([good[40] ^ 1]) + good[41:],
+            TEXTS["rules/有給休暇.md"].encode(),
+        ):
             mine.write_bytes(bad)
             with pytest.raises(StorageError):
                 read(name)
@@ -369,137 +340,3 @@ def test_no_byte_of_an_erased_documents_key_is_left(tmp_path: Path) -> None:
     assert wrapped not in held() and wrapped[16:48] not in held() and folder_id.encode() not in held()
     with Project.open(folder.path) as project:
         assert len(project.keys.names()) == n_before - 3  # the document's, its original's, its parsed text's
-
-
-# --- turning on and off, rotating
-
-
-def test_turning_on_and_off_changes_nothing_that_is_seen(tmp_path: Path) -> None:
-    folder = company(tmp_path, encrypted=False)
-    live(folder)
-
-    def seen() -> Any:
-        found = [folder.run(search, QUESTION, by=who)["passages"] for who in (None, "staff")]
-        with Project.open(folder.path) as project:
-            told = [chat.conversation(project, account(), one["id"]) for one in chat.conversations(project, account())]
-        return folder.state(), found, told, folder.run(documents.requests), folder.run(uploads.uploads)
-
-    before = seen()
-    words = [*SPOKEN.values(), "年次有給休暇", "月額基本給"]
-    folder.run(keys.turn_on, "file:../project.key", emit=QUIET)
-    assert folder.run(keys.status)["state"] == ON
-    assert seen() == before
-    assert not any(find(folder.path / ".hagane", words).values())
-    assert folder.sync().unchanged
-    with pytest.raises(UsageError, match="already"):
-        folder.run(keys.turn_on, "file:../project.key", emit=QUIET)
-    folder.run(keys.turn_off, emit=QUIET)
-    assert folder.run(keys.status)["encrypted"] is False and not (folder.path / ".hagane/keys").exists()
-    assert seen() == before
-    assert all(find(folder.path / ".hagane", words).values())
-    with pytest.raises(UsageError, match="not encrypted"):
-        folder.run(keys.turn_off, emit=QUIET)
-
-
-def test_rotation_keeps_everything_readable_and_shuts_the_old_key_out(tmp_path: Path) -> None:
-    folder = company(tmp_path, encrypted=True)
-    folder.sync()
-    before = folder.state()
-    create_file(tmp_path / "new.key")
-    old = (folder.path / ".hagane/keys/project.json").read_bytes()
-    folder.run(keys.rotate, "file:../new.key")
-    assert "file:../new.key" in (folder.path / "hagane.yaml").read_text() and "# 会社の規程" in (folder.path / "hagane.yaml").read_text()
-    (tmp_path / "project.key").unlink()
-    assert folder.state() == before and folder.found(QUESTION)[0] == "rules/有給休暇.md"
-    folder.run(keys.rotate, None, deep=True)
-    assert folder.state() == before and folder.found(QUESTION)[0] == "rules/有給休暇.md"
-    assert folder.sync().unchanged
-    assert (folder.path / ".hagane/keys/project.json").read_bytes() != old
-    with pytest.raises(UsageError):
-        folder.run(keys.rotate, None)
-
-
-def test_who_may_not_administer_changes_no_key(tmp_path: Path) -> None:
-    folder = company(tmp_path, encrypted=False)
-    folder.sync()
-    for act in (lambda: folder.run(keys.turn_on, "file:../project.key", emit=QUIET, by="staff"), lambda: folder.run(keys.turn_off, emit=QUIET, by="hr"),
-                lambda: folder.run(keys.rotate, None, deep=True, by="staff")):  # fmt: skip
-        with pytest.raises(RefusedError):
-            act()
-    assert folder.run(keys.status)["encrypted"] is False
-
-
-CONVERT = """
-import os, sys
-from pathlib import Path
-from hagane.project import keys
-from hagane.project.wire import Project
-left = int(sys.argv[2])
-def counted(event, given):
-    global left
-    if event in ("os.rename", "os.remove", "sqlite3.connect", "os.mkdir", "shutil.rmtree") or (event == "open" and given[1] and "w" in str(given[1])):
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), 9)
-with Project.open(Path(sys.argv[1])) as project:
-    by = project.principal()
-    sys.addaudithook(counted)
-    if sys.argv[3] == "on":
-        keys.turn_on(project, "file:../project.key", by=by, emit=lambda event: None)
-    elif sys.argv[3] == "off":
-        keys.turn_off(project, by=by, emit=lambda event: None)
-    else:
-        keys.rotate(project, "file:../new.key", by=by, deep=True)
-"""
-
-
-def killed(folder: Path, at: int, what: str) -> bool:
-    done = subprocess.run([sys.executable, "-c", CONVERT, str(folder), str(at), what], capture_output=True, timeout=120, text=True)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
-
-
-def steps(n: int) -> Iterator[int]:
-    """Places to die at: close together first, where most of the order matters."""
-    at = 0
-    while True:
-        yield at
-        at += max(1, at // n)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("what", ["on", "off", "rotate"])
-def test_a_conversion_killed_anywhere_leaves_a_readable_project_and_is_ended_by_the_same_command(tmp_path: Path, what: str) -> None:
-    first = company(tmp_path / "first", encrypted=what != "on")
-    create_file(tmp_path / "first/new.key")
-    first.sync()
-    before, answer = first.state(), first.found(QUESTION)
-    deaths = 0
-    for at in steps(4):
-        place = tmp_path / f"{what}{at}"
-        shutil.copytree(tmp_path / "first", place)
-        folder = Folder(place / "company")
-        if not killed(folder.path, at, what):
-            break
-        deaths += 1
-        for _ in range(2):  # readable as it lies, before and after a sync mended the index
-            assert [row["path"] for row in folder.run(documents.docs)] == [row["path"] for row in first.run(documents.docs)]
-            assert folder.run(documents.show, "有給休暇.md").document.text == TEXTS["rules/有給休暇.md"]
-            folder.sync()
-            assert folder.found(QUESTION) == answer
-        yaml = (folder.path / "hagane.yaml").read_text()
-        try:
-            if what == "on":
-                folder.run(keys.turn_on, "file:../project.key", emit=QUIET)
-            elif what == "off":
-                folder.run(keys.turn_off, emit=QUIET)
-            else:
-                folder.run(keys.rotate, "file:../new.key", deep=True)
-        except UsageError:
-            assert folder.run(keys.status)["encrypted"] is (what == "on"), yaml
-        assert (folder.state()["documents"], folder.found(QUESTION)) == (before["documents"], answer)
-        found = find(folder.path / ".hagane", ["年次有給休暇", "給与レンジ"])
-        assert any(found.values()) == (what == "off"), found
-        assert Keys.exist(folder.path / ".hagane/keys") == (what != "off")
-        shutil.rmtree(place)
-    assert deaths >= 8
