@@ -171,7 +171,7 @@ def restore(archive: Path, folder: Path, *, by: str, yes: bool = False, emit: Em
     """Make `folder`'s state that of `archive` (a file, or a folder: its newest). Everything is checked before anything
     changes. {"archive", "made_at", "records", "files", "index", "erased", "kept_yaml"}.
     Raises: NotFoundError; StorageError when it is damaged; StateError when what stands there is newer (`yes`: replace
-    it) or the archive is older than an erasure; Busy; ConfigError when the master key is not there."""
+    it) or the archive is older than `keys rotate --deep`; Busy; ConfigError when the master key is not there."""
     archive = _chosen(archive)
     folder = folder.resolve()
     if (holder := Writer(folder / STATE / "lock").holder()) is not None:
@@ -273,7 +273,7 @@ def _prepare(room: Path, folder: Path, manifest: Mapping[str, Any], *, archive: 
     if keys is not None and epoch is not None and not keys.has(f"columns:{epoch}"):
         keys.close()
         raise StateError(
-            f"{archive.name} is older than the last erasure, which reached it: its ledger cannot be read any more",
+            f"{archive.name} is older than the last `hagane keys rotate --deep`, which reached it: its ledger cannot be read any more",
             hint="restore a newer archive",
         )
     gone = forget_erased(file, keys)
