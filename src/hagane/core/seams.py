@@ -7,6 +7,7 @@ contract suite of its seam in `hagane.contracts`. Nothing here imports anything 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -102,6 +103,24 @@ class Answerer(Protocol):
     name: str
 
     def answer(self, asked: str, passages: Sequence[Passage]) -> Iterator[AnswerPart]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a text that a detector names: characters, end exclusive. Never holds the text itself."""
+
+    start: int
+    end: int
+    kind: str  # the detector's name
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds personal data of one kind. Spans are in order, not empty, and do not overlap one another."""
+
+    name: str
+
+    def find(self, text: str) -> list[Span]: ...
 
 
 class Blobs(Protocol):
