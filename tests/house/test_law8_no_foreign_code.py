@@ -115,11 +115,14 @@ def test_native_loaders_see_checked_headers_only(loader: str):
         }
         names |= (
             {LOADERS[loader]}
-            if any(m == f"hagane.models.{LOADERS[loader]}" for _, m in imported(tree, path))
+            if any(
+                m in (f"hagane.models.{LOADERS[loader]}", f"hagane.core.{LOADERS[loader]}")
+                for _, m in imported(tree, path)
+            )
             else set()
         )
         used = {name.partition(".")[0] for _, name, _ in called(tree)}
-        assert names & used, f"{shown(path)} loads with {loader} but never calls hagane.models.{LOADERS[loader]}"
+        assert names & used, f"{shown(path)} loads with {loader} but never calls {LOADERS[loader]}"
 
 
 def test_dotted_names_are_read_whole():

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from hagane.core.errors import ModelError
-from hagane.models.safetensors_header import read_header
+from hagane.core.safetensors_header import read_header
 
 SOUND = {
     "__metadata__": {"作者": "試験"},

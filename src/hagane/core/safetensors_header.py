@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ModelError
+from .errors import ModelError
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own bound
 _BYTES = {
