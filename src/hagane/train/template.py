@@ -175,7 +175,9 @@ class Template:
                 spans.append((len(clean), len(clean) + len(part) - 1))
             clean += part[:-1] if number % 2 else part
         if len(spans) != len(learnt):
-            raise ConfigError(f"the chat template generates {len(spans)} turns of {len(learnt)} that the assistant takes")
+            raise ConfigError(
+                f"the chat template generates {len(spans)} turns of {len(learnt)} that the assistant takes"
+            )
         return Rendered(clean, tuple(spans), tuple(learnt))
 
     def _check(self) -> None:

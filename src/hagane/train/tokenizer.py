@@ -47,10 +47,10 @@ class _Counted:
     def lines(self, *, keep_ends: bool) -> Iterator[str]:
         for text in self._texts:
             self.n_texts += 1
-            self.n_characters += len(text)
             for line in text.splitlines(keepends=keep_ends):
                 for start in range(0, len(line), MAX_LINE):
                     if piece := line[start : start + MAX_LINE].replace("\0", ""):
+                        self.n_characters += len(piece)
                         yield piece
 
 
@@ -62,6 +62,8 @@ def train_sentencepiece(
     import sentencepiece
 
     _check_size(n_tokens)
+    if not 0.98 <= coverage <= 1.0:
+        raise UsageError(f"a coverage of {coverage} is not between 0.98 and 1", hint="0.9995 is usual for Japanese")
     counted, made = _Counted(texts), io.BytesIO()
     marks = [mark for mark in kind.specials if mark not in (kind.bos, kind.eos)]
     try:
@@ -97,7 +99,9 @@ def train_sentencepiece(
     (folder / "tokenizer.model").write_bytes(made.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
     _write_json(folder / "tokenizer.json", sentencepiece_table(processor, kind))
-    return _finish(folder, kind, Trained(folder, "spm-bpe", len(processor), label, counted.n_texts, counted.n_characters))
+    return _finish(
+        folder, kind, Trained(folder, "spm-bpe", len(processor), label, counted.n_texts, counted.n_characters)
+    )
 
 
 def train_byte_bpe(texts: Iterable[str], folder: Path, *, kind: Family, n_tokens: int, label: Label) -> Trained:

@@ -94,13 +94,17 @@ def _steps(part: Any, inside: str) -> list[dict[str, Any]]:
 
 def _sentencepiece(normal: list[dict[str, Any]], pre: list[dict[str, Any]]) -> Kind:
     for step in normal:
-        replaces = step.get("type") == "Replace" and step.get("pattern") == {"String": " "} and step.get("content") == SPACE
+        replaces = (
+            step.get("type") == "Replace" and step.get("pattern") == {"String": " "} and step.get("content") == SPACE
+        )
         prepends = step.get("type") == "Prepend" and step.get("prepend") == SPACE
         if not replaces and not prepends:
             return Kind("spm-bpe", why=f"the normaliser {step.get('type')} changes texts, and GGUF does not keep it")
     for step in pre:
         whole = step.get("type") == "Metaspace" and step.get("split") is False
-        if not whole and not (step.get("type") == "Split" and step.get("pattern") == {"String": " "}):  # Gemma's: never met
+        if not whole and not (
+            step.get("type") == "Split" and step.get("pattern") == {"String": " "}
+        ):  # Gemma's: never met
             return Kind("spm-bpe", why=f"the pre-tokenizer {step.get('type')} cuts where llama.cpp does not")
     return Kind("spm-bpe", "default")
 
@@ -124,4 +128,6 @@ def _byte_level(normal: Any, steps: list[dict[str, Any]]) -> Kind:
     for name, row in known_regexes().items():
         if isolated and regexes and regexes == row["regexes"] and not last.get("use_regex", True):
             return Kind("byte-bpe", name)
-    return Kind("byte-bpe", why="its regex is none that llama.cpp knows (a home-made one: 136 of 300 sentences differed)")
+    return Kind(
+        "byte-bpe", why="its regex is none that llama.cpp knows (a home-made one: 136 of 300 sentences differed)"
+    )
