@@ -1,0 +1,79 @@
+"""Files that are whole or not there: written to a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from hagane.core.errors import StorageError
+
+PART = ".part"
+
+
+class Out:
+    """A file being written, and the sha256 of what went into it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._sha256 = hashlib.sha256()
+        self.n_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._stream.write(data)
+        self._sha256.update(data)
+        self.n_bytes += len(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Out]:
+    """`path` as it will be once the context ends well; otherwise it stays as it was.
+    Raises: StorageError (disk full, no rights)."""
+    part = path.with_name(path.name + PART)
+    try:
+        with part.open("wb") as stream:
+            yield Out(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as cause:
+        part.unlink(missing_ok=True)
+        what = f"{path.name} cannot be written: {cause.strerror or type(cause).__name__}"
+        raise StorageError(what, hint="free space on the disk, then go on: what is finished is kept") from cause
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`. Raises: StorageError."""
+    with whole(path) as out:
+        out.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256. Raises: StorageError."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as cause:
+        raise StorageError(f"{path.name} cannot be read: {type(cause).__name__}") from cause
