@@ -92,6 +92,7 @@ class Memory:
         self.analyzer = analyzer
         self.retriever = Retriever(self.index, analyzer, embedder=self.embedder, config=RetrieveConfig(n=6))
         self.audit: list[str] = []
+        self.watchers: list = []
         marks = SimpleNamespace(readable=lambda ids, *, clearance: set(ids))  # no second look: the search alone must hold
         audit = SimpleNamespace(record=lambda act, **fields: self.audit.append(f"{act} {fields!r}"))
         self.ledger = SimpleNamespace(marks=marks, audit=audit)
