@@ -136,6 +136,7 @@ class Auditor(Protocol):
     """The audit log. Raises AuditError: then the act does not happen."""
 
     def record(self, act: str, *, principal: str, **fields: Any) -> str: ...  # the new head
+    def digest(self, text: str) -> str: ...  # how a text stands in a record; the same for the same text
 
 
 class JobRunner(Protocol):

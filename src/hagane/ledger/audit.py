@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import hmac
 import json
 import os
 import threading
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import AuditError, StorageError
-from .blobs import sync_folder, write_whole
+from .blobs import private_folder, sync_folder, write_whole
 from .records import now
 
 T = TypeVar("T")
@@ -75,22 +76,33 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def digest(text: str) -> str:
-    """How a question or a reason stands in the log: its sha256, never its words."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest(text: str, *, key: bytes | None = None) -> str:
+    """How a question or a reason stands in the log: its sha256 or, under `key`, its HMAC-SHA256; never its words."""
+    data = text.encode()
+    return hashlib.sha256(data).hexdigest() if key is None else hmac.digest(key, data, "sha256").hex()
 
 
 class AuditLog:
     """Writes the log; satisfies `core.seams.Auditor`. Several processes may append to one folder."""
 
-    def __init__(self, folder: Path, *, clock: Callable[[], str] = now) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], str] = now, key: bytes | None = None) -> None:
         self.folder = folder
+        self._key = key  # of an encrypted project: without it nobody can test what a digest is of
         self.anchor: Callable[[Head, Head], None] | None = None  # told (before, after) behind each group
         self._log = folder / "log.jsonl"
         self._head = folder / "head.json"
         self._clock = clock
         self._turn = threading.Lock()
         self._waiting: deque[_Entry] = deque()
+
+    def digest(self, text: str) -> str:
+        """How `text` stands in this log: 64 hex digits, equal for equal texts."""
+        return digest(text, key=self._key)
+
+    def file_digest(self, sha256: str) -> str:
+        """How a file with `sha256` stands in this log: so, or where the log has a key, as its HMAC, so that a known file
+        is not recognised."""
+        return sha256 if self._key is None else digest(sha256, key=self._key)
 
     def record(self, act: str, *, principal: str, **fields: Any) -> str:
         """Append one act; its hash, which is the head for a moment. `None` fields are left out.
@@ -127,7 +139,7 @@ class AuditLog:
     def _write_group(self, group: list[_Entry]) -> None:
         """Write `group`; each entry gets its hash or the error."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self.folder)
             with self._alone():
                 before = self._mend(self._read_head())
                 after, hashes = self._append(before, group)
@@ -148,7 +160,7 @@ class AuditLog:
 
     def anchor_now(self, write: Callable[[Head], T]) -> T:
         """`write(head)` while nothing is appended, the log mended first. Raises: AuditError, OSError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         with self._turn, self._alone():
             return write(self._mend(self._read_head()))
 

@@ -34,7 +34,7 @@ def write_whole(file: Path, data: bytes | Iterable[bytes], *, durable: bool = Tr
     took most of the time of a large sync). Raises: StorageError (disk full, no rights)."""
     name = None
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(file.parent)
         handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=file.parent)
         with os.fdopen(handle, "wb") as out:
             for piece in (data,) if isinstance(data, bytes) else data:
@@ -53,6 +53,16 @@ def write_whole(file: Path, data: bytes | Iterable[bytes], *, durable: bool = Tr
             f"{file.parent}: {cause.strerror or type(cause).__name__}",
             hint="free some space or check the folder's rights, then run the command again",
         ) from cause
+
+
+def private_folder(folder: Path) -> None:
+    """Make `folder` and whatever is missing above it, for its owner only: `.hagane` may be missing whatever comes
+    first, and `Path.mkdir` gives a mode to the last folder only. Folders that are there keep their modes. Raises: OSError."""
+    missing = [folder]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
 
 
 def sync_all(folder: Path) -> None:
@@ -116,14 +126,31 @@ class FileBlobs:
     def put(self, data: bytes, *, durable: bool = True) -> str:
         """Keep `data`; its sha256. Writing the same bytes again costs nothing. Raises: StorageError."""
         sha256 = hashlib.sha256(data).hexdigest()
+        self.put_pieces(sha256, [data], durable=durable)
+        return sha256
+
+    def put_pieces(self, sha256: str, pieces: Iterable[bytes], *, durable: bool = True) -> None:
+        """As `put`, of `pieces` that are known to be the bytes with `sha256`, of which a few are in memory at a time."""
         file = self.file(sha256)
         if self._keys is None or not self._keys.sealing:
             if not file.exists():
-                write_whole(file, data, durable=durable)
-        elif not (file.exists() and self._keys.has(_blob_key(file.name))):  # a crash may have kept one without the other
+                write_whole(file, pieces, durable=durable)
+        elif not self._is_whole(file):
             key = self._keys.ready(_blob_key(file.name), make=True)
-            write_whole(file, _sealed_files().seal(key, [data], aad=b"blob"), durable=durable)
-        return sha256
+            write_whole(file, _sealed_files().seal(key, pieces, aad=b"blob"), durable=durable)
+
+    @property
+    def sealing(self) -> bool:
+        """Whether what is written is sealed."""
+        return self._keys is not None and self._keys.sealing
+
+    def holds(self, sha256: str) -> bool:
+        """Whether the bytes are kept and can be opened: a crash may have kept a sealed file without its key."""
+        return any(self._is_whole(file) for file in self._places(sha256))
+
+    def _is_whole(self, file: Path) -> bool:
+        sealed = file.name.endswith(_SEALED)
+        return file.exists() and (not sealed or (self._keys is not None and self._keys.has(_blob_key(file.name))))
 
     def open(self, sha256: str, *, verify: bool = False) -> bytes:
         """The bytes. Raises: NotFoundError; StorageError when they are damaged (plain ones: when `verify` finds

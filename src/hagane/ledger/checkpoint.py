@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from ..core import log
 from ..core.errors import AuditError, StorageError, UsageError
 from .audit import Head
-from .blobs import write_whole
+from .blobs import private_folder, write_whole
 from .records import now
 
 FILE = "checkpoints.jsonl"
@@ -55,7 +55,7 @@ def signing_key(folder: Path, *, seed: bytes | None = None) -> Ed25519PrivateKey
     file = folder / _KEY
     try:
         if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             write_whole(file, base64.b64encode(Ed25519PrivateKey.generate().private_bytes_raw()) + b"\n")
         return Ed25519PrivateKey.from_private_bytes(base64.b64decode(file.read_bytes().strip(), validate=True))
     except (OSError, ValueError) as cause:
@@ -102,6 +102,15 @@ class Checkpoints:
         """A checkpoint whenever another `every` records are full. Raises: AuditError, OSError."""
         if before.count // self._every != after.count // self._every:
             self.write(after)
+
+    def last(self) -> int:
+        """How many records the last checkpoint covers, its signature not looked at; 0 without one. Raises: OSError."""
+        if not self.file.exists():
+            return 0
+        with open(self.file, "rb") as data:
+            data.seek(max(0, data.seek(0, os.SEEK_END) - 4096))
+            found = [point for line in data.read().split(b"\n") if (point := _parse(line)) is not None]
+        return found[-1].count if found else 0
 
     def write(self, head: Head) -> Checkpoint:
         """Sign `head`. The copy elsewhere is caught up with what it misses; where it cannot be written, that is

@@ -6,6 +6,7 @@ Everywhere else the SQL is SQLAlchemy Core that Postgres understands as well.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.pool import QueuePool
 
 from ..core.errors import HaganeError, StateError, StorageError
+from .blobs import private_folder
 from .sealed_text import Owned
 
 # the tables are spoken of as db.NAME
@@ -84,7 +86,9 @@ class Database:
         Raises: StorageError; StateError when a newer hagane wrote it, or when it is encrypted and there are no
         keys, or the other way round."""
         with explained(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(file.parent)
+            if not file.exists():  # SQLite's files beside it take its mode
+                os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             database = cls(file)
             try:
                 database._migrate()

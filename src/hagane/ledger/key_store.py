@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..core.errors import StateError, StorageError
+from .blobs import private_folder
 
 BUSY_S = 30.0
 _BATCH = 400
@@ -33,7 +34,7 @@ class KeyStore:
         self.file = file
         self._lock = threading.RLock()
         with self._explained():
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(file.parent)
             new = not file.exists()
             self._sql = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             for pragma in (

@@ -30,7 +30,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..core.errors import ConfigError, ErasedError, StateError, StorageError
-from .blobs import write_whole
+from .blobs import private_folder, write_whole
 from .key_store import KeyStore
 from .seal import Cipher, derived, unsealed
 
@@ -112,7 +112,7 @@ class Keys:
         """New keys for a project that has none. Raises: StateError when it has some."""
         if (folder / FILE).exists():
             raise StateError("this project has keys already", hint="hagane keys status")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         id = secrets.token_hex(4)
         given = _Secrets(state, {id: secrets.token_bytes(32)}, secrets.token_bytes(32))
         with _alone(folder):

@@ -18,12 +18,13 @@ from sqlalchemy import select
 from . import db
 from .accounts import Accounts
 from .audit import AuditLog
-from .blobs import FileBlobs, KeyedStore
+from .blobs import FileBlobs, KeyedStore, private_folder
 from .conversations import Conversations
 from .documents import Documents
 from .feedback import Feedback
 from .files import Files
 from .groups import Groups
+from .hidden import Hidden
 from .lineage import Lineage
 from .links import Links
 from .lock import Writer
@@ -47,7 +48,7 @@ class Ledger:
         self.keys = keys  # None: not encrypted
         self._db = database
         self.writer = Writer(state / "lock")
-        self.audit = AuditLog(state / "audit")
+        self.audit = AuditLog(state / "audit", key=keys.name_key("audit digests") if keys is not None else None)
         self.blobs = FileBlobs(state / "blobs", keys=keys)
         self.parsed = KeyedStore(state / "parsed", keys=keys)
         self._outputs = outputs = KeyedStore(state / "steps", keys=keys, kind="steps")
@@ -65,6 +66,7 @@ class Ledger:
         self.links = Links(database, self.audit, self.sessions)
         self.tokens = Tokens(database, self.audit, self.sessions)
         self.tally = Tally(database)
+        self.hidden = Hidden(database)  # for the audit log alone
         self.uploads = Uploads(database, self.blobs, self.audit, state / "incoming")
 
     @classmethod
@@ -73,7 +75,7 @@ class Ledger:
         Raises: StorageError (full, damaged, locked, no rights); StateError (written by a newer hagane)."""
         state = folder / ".hagane"
         with db.explained(state):  # what lies in it is for the one who made it: copies of all documents
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(state)
         return cls(state, db.Database.open(state / "ledger.db", keys=keys), keys=keys)
 
     def only_writer(self, command: str = "sync") -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..core.errors import StateError, StorageError
+from .blobs import private_folder
 from .records import now
 
 AGAIN_S = 0.1  # between two tries for a lock that is waited for
@@ -138,7 +139,7 @@ class Writer:
 
     def _try(self, holder: Holder) -> int:
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.file.parent)
             handle = os.open(self.file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         except OSError as cause:
             raise StorageError(f"{self.file}: {cause.strerror}", hint="check space and rights of .hagane") from cause

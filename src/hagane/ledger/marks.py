@@ -79,7 +79,7 @@ class Marks:
                 document=document,
                 before=str(before),
                 after=str(after),
-                reason=_hash(reason),
+                reason=self._auditor.digest(reason),
             )
         return LabelChange(before, after, None, changed)
 
@@ -183,7 +183,7 @@ class Marks:
             connection.execute(update(db.requests).where(r.id == request).values(**closed))
             self._auditor.record(
                 "label.decline", principal=by.name, request=request, requester=row["requester"], document=row["document"],
-                source=row["source"], reason=_hash(reason),
+                source=row["source"], reason=self._auditor.digest(reason),
             )  # fmt: skip
         return _request_of({**row, **closed})
 
@@ -243,7 +243,7 @@ class Marks:
             source=source,
             before=str(before),
             after=str(to),
-            reason=_hash(reason),
+            reason=self._auditor.digest(reason),
         )
         return _request_of(made)
 
@@ -341,8 +341,3 @@ def _reason(text: str) -> str:
     if not text.strip():
         raise UsageError("a change of label needs a reason", hint='--reason "..."')
     return text.strip()
-
-
-def _hash(text: str) -> str:
-    """The audit log keeps no words that might be content; the ledger keeps the reason itself."""
-    return hashlib.sha256(text.encode()).hexdigest()

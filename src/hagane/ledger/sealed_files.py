@@ -36,6 +36,44 @@ def seal(key: AESGCM, pieces: Iterable[bytes], *, aad: bytes) -> Iterator[bytes]
         yield key.encrypt(_nonce(header, number, last=last), segment, header + aad)
 
 
+class Sealing:
+    """Seals what is written piece by piece into `file`, under a key that only this object has: for what is on its way
+    in, whose own key is not known yet. At most two segments are in memory. Once it is gone nobody opens the file."""
+
+    def __init__(self, file: IO[bytes], *, aad: bytes) -> None:
+        self._key = AESGCM(AESGCM.generate_key(256))
+        self._file, self._aad = file, aad
+        self._header = MAGIC + os.urandom(_PREFIX)
+        self._held = bytearray()
+        self._number = 0
+        file.write(self._header)
+
+    def write(self, piece: bytes) -> None:
+        """Raises: OSError (disk full)."""
+        view = memoryview(piece)
+        while len(self._held) + len(view) > SEGMENT:
+            n = SEGMENT - len(self._held)
+            self._held += view[:n]
+            view = view[n:]
+            self._put(last=False)
+        self._held += view
+
+    def end(self) -> None:
+        """Write the last segment. Raises: OSError (disk full)."""
+        self._put(last=True)
+
+    def pieces(self, what: str) -> Iterator[bytes]:
+        """What was written, once it was ended. Raises: StorageError when the file was changed."""
+        self._file.seek(0)
+        yield from opened(self._key, self._file, aad=self._aad, what=what)
+
+    def _put(self, *, last: bool) -> None:
+        nonce = _nonce(self._header, self._number, last=last)
+        self._file.write(self._key.encrypt(nonce, bytes(self._held), self._header + self._aad))
+        self._held.clear()
+        self._number += 1
+
+
 def opened(key: AESGCM, file: IO[bytes], *, aad: bytes, what: str) -> Iterator[bytes]:
     """The plain bytes of a sealed file, a segment at a time. Raises: StorageError when it is not whole or not ours;
     the segments given out before that were right."""

@@ -20,12 +20,12 @@ from typing import IO, Any
 
 from sqlalchemy import func, select
 
-from ..core.errors import NotFoundError, StorageError
+from ..core.errors import NotFoundError, RefusedError, StateError, StorageError, TooLargeError
 from ..core.labels import PUBLIC, Label, join
-from ..core.seams import Auditor
 from ..core.types import Principal
 from . import db
-from .blobs import FileBlobs, sync_folder
+from .audit import AuditLog
+from .blobs import FileBlobs, private_folder, sync_folder
 from .documents import originals, orphans
 from .marks import apply_labels
 from .records import effective, now, unlowered
@@ -50,28 +50,28 @@ class Upload:
 
 
 class Arriving:
-    """Bytes on their way in. With a folder they go to a file there; without one they stay in memory, so that a
-    project that is encrypted never has them on disk in the open."""
+    """Bytes on their way into a file in `folder`. `sealed`: under a key that only this object has, so that a project
+    that is encrypted never has them on disk in the open, nor whole in memory."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path, *, sealed: bool) -> None:
         self._hash = hashlib.sha256()
         self.size = 0
-        self._held = bytearray()
-        self._file: IO[bytes] | None = None
-        if folder is not None:
-            with db.explained(folder):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._file = _held_file(folder)
+        self._sealing: Any = None
+        with db.explained(folder):
+            private_folder(folder)
+            self._file: IO[bytes] | None = _held_file(folder)
+            if sealed:
+                from .sealed_files import Sealing  # late: a project that is not encrypted needs no cryptography
+
+                self._sealing = Sealing(self._file, aad=b"arriving")
 
     def write(self, piece: bytes) -> None:
         """Raises: StorageError (disk full)."""
+        assert self._file is not None
         self._hash.update(piece)
         self.size += len(piece)
-        if self._file is None:
-            self._held += piece
-            return
         try:
-            self._file.write(piece)
+            (self._sealing or self._file).write(piece)
         except OSError as cause:
             raise StorageError(f"the upload could not be kept: {cause.strerror}", hint="free some space, then upload it again") from cause
 
@@ -80,28 +80,31 @@ class Arriving:
         return self._hash.hexdigest()
 
     def settle(self) -> None:
-        """Make what came durable. Raises: StorageError."""
-        if self._file is not None:
-            with db.explained(Path(self._file.name)):
-                self._file.flush()
+        """Nothing more comes. Make what came durable; what is sealed is copied for that by `place`. Raises: StorageError."""
+        assert self._file is not None
+        with db.explained(Path(self._file.name)):
+            if self._sealing is not None:
+                self._sealing.end()
+            self._file.flush()
+            if self._sealing is None:
                 os.fsync(self._file.fileno())
 
     def place(self, blobs: FileBlobs) -> None:
         """Give the bytes their name among `blobs`, durably."""
-        if blobs.has(self.sha256):
+        if blobs.holds(self.sha256):
             return
-        if self._file is None:
-            blobs.put(bytes(self._held))
+        if self._sealing is not None:
+            blobs.put_pieces(self.sha256, self._sealing.pieces("an upload"))
             return
+        assert self._file is not None
         file = blobs.file(self.sha256)
         with db.explained(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(file.parent)
             os.link(self._file.name, file)
             sync_folder(file.parent)
 
     def drop(self) -> None:
         """Forget the temporary copy."""
-        self._held = bytearray()
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._file.name)
@@ -109,65 +112,90 @@ class Arriving:
             self._file = None
 
 
+def may_remove(upload: Upload, by: Principal) -> bool:
+    """Whether `by`, who sees it, may take `upload` away."""
+    return upload.user == by.name or "administer" in by.roles
+
+
+def no_room() -> TooLargeError:
+    return TooLargeError("there is no room for more uploads", hint="take uploads away, or raise server.upload_total_gb")
+
+
 class Uploads:
     """The rows of `uploads`. `every` is for ingestion; people read through `list`."""
 
-    def __init__(self, database: db.Database, blobs: FileBlobs, auditor: Auditor, folder: Path) -> None:
+    def __init__(self, database: db.Database, blobs: FileBlobs, auditor: AuditLog, folder: Path) -> None:
         self._db = database
         self._blobs = blobs
         self._auditor = auditor
         self.folder = folder  # .hagane/incoming
 
     @contextlib.contextmanager
-    def arriving(self, *, in_memory: bool) -> Iterator[Arriving]:
+    def arriving(self) -> Iterator[Arriving]:
         """Room for one upload; whatever happens, nothing of it is left beside the blob."""
-        bytes_in = Arriving(None if in_memory else self.folder)
+        bytes_in = Arriving(self.folder, sealed=self._blobs.sealing)
         try:
             yield bytes_in
         finally:
             bytes_in.drop()
 
-    def total_bytes(self) -> int:
-        """What all uploads take."""
+    def total_bytes(self, *, but: str = "") -> int:
+        """What all uploads take, without the one at the path `but`."""
         with self._db.reading() as connection:
-            return connection.execute(select(func.coalesce(func.sum(db.uploads.c.size), 0))).scalar_one()
+            return _total(connection, but=but)
 
     def every(self) -> list[Upload]:
         """All uploads by path, whatever their label. For ingestion only."""
         with self._db.reading() as connection:
-            return _told(connection)
+            return told(connection)
 
     def list(self, *, by: Principal) -> list[Upload]:
         """The uploads whose label flows to `by`, by path."""
         return [upload for upload in self.every() if upload.label.flows_to(by.clearance)]
 
+    def require_free(self, path: str, *, by: Principal) -> None:
+        """Raises: StateError when a file that `by` sees has this name. `put` looks again."""
+        with self._db.reading() as connection:
+            _require_free(connection, path, by=by)
+
     def find(self, path: str, *, by: Principal) -> Upload:
         """Raises: NotFoundError; also for what `by` may not see."""
         with self._db.reading() as connection:
-            found = _told(connection, path)
+            found = told(connection, path)
         if not found or not found[0].label.flows_to(by.clearance):
             raise NotFoundError("no such upload", hint="the page lists what there is")
         return found[0]
 
-    def put(self, arrived: Arriving, path: str, *, label: Label, by: Principal) -> Upload:
-        """Keep what arrived as `path`; a file that stands there is replaced, and its label can only rise (nothing
-        lowers by itself). A document made of it before gets the label at once.
-        Raises: StorageError, AuditError; then there is no such upload."""
+    def put(
+        self, arrived: Arriving, path: str, *, label: Label, by: Principal, replace: bool = False, limit_bytes: int | None = None
+    ) -> Upload:  # fmt: skip
+        """Keep what arrived as `path`. With `replace` a file that stands there is replaced (without, only one that `by`
+        may not see and is not told of), and its label can only rise: nothing lowers by itself. A document made of it
+        before gets the label at once. Name and `limit_bytes`, of all uploads together, are looked at in the
+        transaction that keeps the file: however many come at once, none is lost and none is too much.
+        Raises: StateError when `by` sees a file there and does not `replace` it; TooLargeError; StorageError, AuditError;
+        then nothing was kept."""
         arrived.settle()
         sha256 = arrived.sha256
         mark = self.folder / self._blobs.name_of(sha256)  # as the blob's file is called: sealed, it tells no known file
+        begun = False
         try:
             with self._db.writing() as connection:
+                if not replace:
+                    _require_free(connection, path, by=by)
+                if limit_bytes is not None and _total(connection, but=path) + arrived.size > limit_bytes:
+                    raise no_room()
+                begun = True
                 held = connection.execute(select(db.uploads).where(db.uploads.c.path == path)).mappings().first()
                 with db.explained(mark):
-                    self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    private_folder(self.folder)
                     mark.touch(mode=0o600)
                 arrived.place(self._blobs)
                 label = join(label, *([Label.parse(held["label"])] if held else []))
                 replaced = held["sha256"] if held and held["sha256"] != sha256 else None
                 self._auditor.record(
-                    "upload", principal=by.name, name=_hash(path), sha256=sha256, size=arrived.size, label=str(label),
-                    replaces=replaced,
+                    "upload", principal=by.name, name=self._auditor.digest(path), size=arrived.size, label=str(label),
+                    sha256=self._auditor.file_digest(sha256), replaces=self._auditor.file_digest(replaced) if replaced else None,
                 )  # fmt: skip
                 row = {"path": path, "sha256": sha256, "size": arrived.size, "label": str(label), "user": by.name,
                        "created_at": now()}  # fmt: skip
@@ -176,20 +204,26 @@ class Uploads:
                 if replaced:
                     _want_erasure(connection)
         except BaseException:
-            self._leave([sha256])
-            mark.unlink(missing_ok=True)
+            if begun:
+                self._leave([sha256])
+                mark.unlink(missing_ok=True)
             raise
         mark.unlink(missing_ok=True)
         self._leave([replaced] if replaced else [])
         return Upload(path, sha256, arrived.size, label, by.name, row["created_at"], floor=label)
 
     def remove(self, path: str, *, by: Principal) -> Upload:
-        """Take an upload away; its document goes with the next sync. Raises: NotFoundError, AuditError."""
+        """Take an upload away; its document goes with the next sync.
+        Raises: NotFoundError; RefusedError when it is another's and `by` may not `administer`; AuditError."""
         with self._db.writing() as connection:
-            found = _told(connection, path)
+            found = told(connection, path)
             if not found or not found[0].label.flows_to(by.clearance):
                 raise NotFoundError("no such upload", hint="the page lists what there is")
-            self._auditor.record("upload.remove", principal=by.name, name=_hash(path), sha256=found[0].sha256)
+            if not may_remove(found[0], by):
+                raise RefusedError("this file is another person's upload", hint="who uploaded it, or an administrator, can take it away")
+            self._auditor.record(
+                "upload.remove", principal=by.name, name=self._auditor.digest(path), sha256=self._auditor.file_digest(found[0].sha256)
+            )  # fmt: skip
             connection.execute(db.uploads.delete().where(db.uploads.c.path == path))
             _want_erasure(connection)
         self._leave([found[0].sha256])
@@ -238,7 +272,7 @@ def _removed_if_free(piece: Path) -> int:
     return 0
 
 
-def _told(connection: Any, path: str | None = None) -> list[Upload]:
+def told(connection: Any, path: str | None = None) -> list[Upload]:
     """Uploads with their documents, under the label that counts: what a person did to the document since counts as
     long as it is the same bytes; for other bytes, the file's label and everything that was ever joined to it."""
     d = db.documents.c
@@ -276,5 +310,11 @@ def _want_erasure(connection: Any) -> None:
     db.upsert(connection, db.facts, [{"name": "purging", "value": True}])
 
 
-def _hash(path: str) -> str:
-    return hashlib.sha256(path.encode()).hexdigest()
+def _total(connection: Any, *, but: str) -> int:
+    sizes = select(func.coalesce(func.sum(db.uploads.c.size), 0)).where(db.uploads.c.path != but)
+    return int(connection.execute(sizes).scalar_one())
+
+
+def _require_free(connection: Any, path: str, *, by: Principal) -> None:
+    if any(held.label.flows_to(by.clearance) for held in told(connection, path)):
+        raise StateError("a file of that name is there already", hint="replace it, or choose another name")

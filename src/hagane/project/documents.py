@@ -17,6 +17,7 @@ from hagane.core.errors import ConfigError, NotFoundError, RefusedError, Storage
 from hagane.core.labels import EVERYTHING, Label
 from hagane.core.types import Document, Principal
 from hagane.ledger.access import can_read
+from hagane.ledger.blobs import private_folder
 from hagane.ledger.marks import LabelChange
 from hagane.ledger.records import Record
 from hagane.rag.changes import Source
@@ -24,6 +25,7 @@ from hagane.rag.ingest import Emit, Ingest, Settings
 from hagane.rag.prepare_file import fingerprint
 from hagane.rag.report import Report
 
+from .audit import anchor
 from .config import FILE, SourceConfig
 from .uploads import upload_source
 from .wire import Project, cores
@@ -200,6 +202,7 @@ def sync(
         if not words_only and (not report.complete or project.embedder_changed()):
             _embed(project, ingest)
         emit({"event": "done"})
+        anchor(project)
         return report if sees_all else _told(project, ingest, [*hidden, *_hidden(project, by)], by=by)
 
 
@@ -255,7 +258,7 @@ def _sweep_temporary(project: Project) -> None:
     """Parts that a killed parser left unpacked."""
     folder = project.state / "temporary"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         for left in folder.iterdir():
             if left.is_dir():
                 shutil.rmtree(left)
@@ -375,7 +378,14 @@ def _changed(project: Project, change: Callable[[], LabelChange], *, by: Princip
 
 
 def requests(project: Project, *, by: Principal) -> list[dict[str, Any]]:
-    """Lowerings that wait for approval."""
+    """Lowerings that wait for approval. On record."""
+    found = open_requests(project, by=by)
+    project.ledger.audit.record("list", principal=by.name, what="label_requests", found=len(found))
+    return found
+
+
+def open_requests(project: Project, *, by: Principal) -> list[dict[str, Any]]:
+    """As `requests`, as a part of what is on record already."""
     project.require_synced()
     rows = project.ledger.marks.open_requests(by=by)
     return [asdict(row) | {"before": str(row.before), "to": str(row.to)} for row in rows]

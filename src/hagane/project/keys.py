@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hagane.core.config import read_yaml, yaml
 from hagane.core.errors import ConfigError, NotFoundError, RefusedError, StateError, StorageError, UsageError
 from hagane.core.types import Principal
+from hagane.ledger.blobs import private_folder
 from hagane.ledger.lock import Writer
 from hagane.ledger.master import create_file, key_file, read_master
 
@@ -245,7 +246,7 @@ def _take_index_away(project: Project) -> None:
     room = project.state / "temporary"
     project.__dict__.pop("index", None)
     try:
-        room.mkdir(parents=True, exist_ok=True)
+        private_folder(room)
         if (project.state / "index").exists():
             os.rename(project.state / "index", room / f"index-{secrets.token_hex(4)}")
         shutil.rmtree(room)

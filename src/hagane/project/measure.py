@@ -65,7 +65,7 @@ def _begin(project: Project, questions: Path, *, by: Principal, allow_incomplete
             hint="hagane sync, or measure it as it is with --allow-incomplete",
         )
     sha256 = hashlib.sha256(questions.read_bytes()).hexdigest()
-    project.ledger.audit.record("eval", principal=by.name, what=what, questions=sha256, n=len(asked))
+    project.ledger.audit.record("eval", principal=by.name, what=what, questions=project.ledger.audit.file_digest(sha256), n=len(asked))
     return asked
 
 

@@ -16,7 +16,6 @@ from hagane.core.codec import citation_shown, place_shown
 from hagane.core.errors import RefusedError, TooLargeError, UsageError
 from hagane.core.labels import PUBLIC, Label, join
 from hagane.core.types import Answer, AnswerPart, Passage, Principal
-from hagane.ledger.audit import digest
 from hagane.rag.answer_rewrite import Turn, rewrite
 from hagane.rag.retrieve import Retrieved
 
@@ -55,7 +54,7 @@ def search(project: Project, question: str, *, by: Principal, n: int = 10) -> di
         seen.found = len(found.passages)
     seconds = time.perf_counter() - started
     project.ledger.audit.record(
-        "search", principal=by.name, asked=digest(question), chunks=_ids(found.passages), found=len(found.passages)
+        "search", principal=by.name, asked=project.ledger.audit.digest(question), chunks=_ids(found.passages), found=len(found.passages)
     )
     return {
         "passages": [passage_shown(passage) for passage in found.passages],
@@ -146,7 +145,7 @@ class Conversation:
         self.asked, self.read = asked, found.passages
         searched = time.perf_counter() - started
         project.ledger.audit.record(
-            "ask", principal=by.name, asked=digest(question), chunks=_ids(found.passages),
+            "ask", principal=by.name, asked=project.ledger.audit.digest(question), chunks=_ids(found.passages),
             found=len(found.passages), answerer=self._answers.config.answerer, label=str(self.label),
         )  # fmt: skip
         pieces = self._answers.stream(

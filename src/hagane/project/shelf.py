@@ -19,7 +19,7 @@ from hagane.core.labels import Level
 from hagane.core.types import Principal
 from hagane.ledger.access import can_read, require
 from hagane.ledger.records import Brief, Record
-from hagane.ledger.uploads import SOURCE
+from hagane.ledger.uploads import SOURCE, may_remove
 
 from . import documents, work
 from .uploads import shown_upload
@@ -123,7 +123,7 @@ def overview(project: Project, doc: str, *, by: Principal) -> dict[str, Any]:
     twin = ledger.documents.get([record.duplicate_of], clearance=by.clearance) if record.duplicate_of else {}
     uploads = [u for u in ledger.uploads.list(by=by) if u.path == record.path] if record.source == SOURCE else []
     parts = [row for row in ledger.documents.brief(clearance=by.clearance) if row.parent == record.id]
-    wishes = [wish for wish in documents.requests(project, by=by) if wish["document"] == record.id]
+    wishes = [wish for wish in documents.open_requests(project, by=by) if wish["document"] == record.id]
     versions = ledger.documents.versions(record.id, clearance=by.clearance)
     names = ("id", "path", "title", "source", "state", "media", "version", "pages", "n_chars", "n_chunks", "reason", "size",
              "sha256", "lowered", "added_at", "changed_at")  # fmt: skip
@@ -137,6 +137,7 @@ def overview(project: Project, doc: str, *, by: Principal) -> dict[str, Any]:
         "parts": [{name: getattr(part, name) for name in ("id", "path", "title", "state", "label")} for part in parts],
         "parent": record.parent if record.parent and ledger.documents.get([record.parent], clearance=by.clearance) else None,
         "requests": wishes, "upload": shown_upload(uploads[0]) if uploads else None,
+        "removable": bool(uploads) and may_remove(uploads[0], by),
     }  # fmt: skip
 
 
@@ -147,7 +148,11 @@ def add_folder(project: Project, path: str, *, by: Principal, label: str | None 
         raise UsageError("that is no path", hint="write the folder as this machine knows it, for example /srv/規程")
     root = project.source_root(path.strip())
     taken = [project.state, *(project.source_root(source.path).resolve() for source in project.config.sources)]
-    if not root.exists() or any(root.resolve().is_relative_to(one) for one in taken):
+    try:
+        free = root.exists() and not any(root.resolve().is_relative_to(one) for one in taken)
+    except (OSError, ValueError, RuntimeError):  # a name too long, a folder that may not be entered, links in a circle
+        free = False
+    if not free:
         # one answer for all: else it would tell which files lie in a source that `by` may not see
         raise NotFoundError("that cannot become a source", hint="it must exist, and lie in no other source and not in .hagane")
     own = project.label(label) if label else project.label(project.config.labels.default)

@@ -18,7 +18,6 @@ from hagane.core.errors import RefusedError, UnknownModelError, UsageError, near
 from hagane.core.labels import PUBLIC, Clearance, Label, join
 from hagane.core.seams import Floats, Kind
 from hagane.core.types import AnswerPart, ChatRequest, Delta, Message, Principal, Usage
-from hagane.ledger.audit import digest
 from hagane.models import catalog
 from hagane.rag.answer_rewrite import Turn, rewrite
 
@@ -144,8 +143,9 @@ class Talk:
         assert model is not None
         asked = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
         recorded = self._project.recorders.submit(
-            self._project.ledger.audit.record_with_others, "chat", principal=self._by.name, model=self.model, asked=digest(asked),
-            label=str(self.label), messages=len(request.messages), tools=len(request.tools) or None,
+            self._project.ledger.audit.record_with_others, "chat", principal=self._by.name, model=self.model,
+            asked=self._project.ledger.audit.digest(asked), label=str(self.label), messages=len(request.messages),
+            tools=len(request.tools) or None,
         )  # fmt: skip
         deltas = model.chat(request)
         with watching(self._project, "chat", model=self.model, asked=asked) as seen:
@@ -205,7 +205,7 @@ def embed(project: Project, texts: Sequence[str], *, model: str, kind: Kind, by:
         if model in rows:
             raise UsageError("this model makes no vectors", hint="GET /v1/models names the one that does")
         raise _unknown(model, rows)
-    project.ledger.audit.record("embed", principal=by.name, model=model, asked=digest("\0".join(texts)), texts=len(texts))
+    project.ledger.audit.record("embed", principal=by.name, model=model, asked=project.ledger.audit.digest("\0".join(texts)), texts=len(texts))
     count = getattr(embedder, "count", None)
     with watching(project, "embed", model=model) as seen:
         vectors = embedder.embed(texts, kind=kind)

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from hagane.core.errors import StateError, TooLargeError, UsageError
+from hagane.core.errors import TooLargeError, UsageError
 from hagane.core.labels import PUBLIC, Label
 from hagane.core.text import folded_path
 from hagane.core.types import Principal
 from hagane.ledger.access import require
-from hagane.ledger.uploads import SOURCE, Upload
+from hagane.ledger.uploads import SOURCE, Upload, no_room
 from hagane.rag.changes import Source
 from hagane.rag.scan import Found
 
@@ -65,28 +65,30 @@ def upload(
     if size is not None and size > limit:
         raise _too_large(quota.upload_mb)
     if not replace:
-        _require_free(project, path, by=by)
-    room = int(quota.upload_total_gb * 1e9) - store.total_bytes()
-    with store.arriving(in_memory=project.ledger.keys is not None) as arriving:
+        store.require_free(path, by=by)
+    total = int(quota.upload_total_gb * 1e9)
+    room = total - store.total_bytes(but=path)  # `put` looks again: others upload meanwhile
+    with store.arriving() as arriving:
         for piece in chunks:
             if arriving.size + len(piece) > limit:
                 raise _too_large(quota.upload_mb)
             if arriving.size + len(piece) > room:
-                raise TooLargeError("there is no room for more uploads", hint="take uploads away, or raise server.upload_total_gb")
+                raise no_room()
             arriving.write(piece)
-        if not replace:
-            _require_free(project, path, by=by)
-        kept = store.put(arriving, path, label=own, by=by)
+        kept = store.put(arriving, path, label=own, by=by, replace=replace, limit_bytes=total)
     return shown_upload(kept)
 
 
 def uploads(project: Project, *, by: Principal) -> list[dict[str, Any]]:
     """The uploads that `by` may see, by path; `state` is "" until a file was read."""
-    return [shown_upload(upload) for upload in project.ledger.uploads.list(by=by)]
+    found = project.ledger.uploads.list(by=by)
+    project.ledger.audit.record_with_others("list", principal=by.name, what="uploads", found=len(found))
+    return [shown_upload(upload) for upload in found]
 
 
 def remove_upload(project: Project, path: str, *, by: Principal) -> dict[str, Any]:
-    """Take an upload away. Its document leaves search and disk with the next sync. Raises: NotFoundError."""
+    """Take an upload away. Its document leaves search and disk with the next sync.
+    Raises: NotFoundError; RefusedError when another person uploaded it and `by` may not administer."""
     return shown_upload(project.ledger.uploads.remove(folded_path(path), by=by))
 
 
@@ -125,11 +127,6 @@ def shown_upload(upload: Upload) -> dict[str, Any]:
 
 def _stamp(sha256: str) -> str:
     return f"upload {sha256}"
-
-
-def _require_free(project: Project, path: str, *, by: Principal) -> None:
-    if any(row.path == path for row in project.ledger.uploads.list(by=by)):
-        raise StateError("a file of that name is there already", hint="replace it, or choose another name")
 
 
 def _too_large(limit_mb: int) -> TooLargeError:
