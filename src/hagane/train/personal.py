@@ -46,6 +46,11 @@ class Guard:
         self._policy = policy
         self._detectors = {kind: detectors[kind] for kind in sorted(policy.needed())}
 
+    @property
+    def named(self) -> list[str]:
+        """The policy as text, for fingerprints: two guards of equal names do the same with equal detectors."""
+        return [self._policy.masked, *(f"{kind}: {self._policy.rules[kind]}" for kind in self._detectors)]
+
     def __call__(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows that may be trained on, masked where the policy says so."""
         for row in rows:

@@ -120,6 +120,11 @@ class Rows:
         self._path, self._label, self._label_field = path, label, label_field
         self._max_bad, self._max_bytes = max_bad, max_bytes
 
+    @property
+    def how(self) -> str:
+        """How labels are given, for fingerprints: with the file's bytes, what its rows are."""
+        return f"{self._label} {self._label_field or ''} {self._max_bytes}"
+
     def __iter__(self) -> Iterator[Row]:
         self.bad, self.n_good = [], 0
         for raw in self._raws():
