@@ -50,7 +50,7 @@ def to_gguf(folder: Path, file: Path, *, numbers: Numbers, label: Label, name: s
         raise UsageError(f"{numbers!r} is not one of {', '.join(KINDS)}", hint="K-quants need llama.cpp's own program")
     config, weights = check_folder(folder)
     plan = plan_of(config)
-    names = gguf.get_tensor_name_map(_architecture(plan), plan.n_blocks)
+    names = gguf.get_tensor_name_map(architecture_of(plan), plan.n_blocks)
     tensors = _places(weights, names, tied=bool(config.get("tie_word_embeddings")))
     vocabulary = read_vocabulary(
         folder,
@@ -150,7 +150,7 @@ def _rows(tensors: Places) -> int:
     return tensors["token_embd.weight"][2][0]
 
 
-def _architecture(plan: Plan) -> Any:
+def architecture_of(plan: Plan) -> Any:
     import gguf
 
     return next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == plan.architecture)

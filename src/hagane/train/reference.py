@@ -1,0 +1,68 @@
+"""The reference of the parity gate: a Hugging Face folder in transformers, fp32, greedy, one token after the other.
+
+Legend: T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+from .model_folder import check_folder, read_json
+from .parity import Reference, Said
+
+
+def reference_of(folder: Path, *, adapter: Path | None = None) -> Reference:
+    """The model of `folder`, with a LoRA adapter on it when one is given. Raises: what `check_folder` raises."""
+    check_folder(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    ).eval()
+    if adapter is not None:
+        import peft
+
+        from .adapter import read_adapter
+
+        read_adapter(adapter, folder)
+        model = peft.PeftModel.from_pretrained(model, adapter).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    ends = ends_of(folder, tokenizer)
+
+    def tokens(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    def text(ids: Sequence[int]) -> str:
+        return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def say(ids: Sequence[int], n_tokens: int) -> Said:
+        return _say(model, list(ids), n_tokens, ends, text)
+
+    return Reference(tokens, say, text)
+
+
+def ends_of(folder: Path, tokenizer: object) -> frozenset[int]:
+    """Every token that ends an answer: of generation_config.json, and the tokenizer's."""
+    file = folder / "generation_config.json"
+    said = read_json(file).get("eos_token_id") if file.is_file() else None
+    own = getattr(tokenizer, "eos_token_id", None)
+    return frozenset(n for n in [own, *(said if isinstance(said, list) else [said])] if isinstance(n, int))
+
+
+@torch.inference_mode()
+def _say(model: torch.nn.Module, prompt: list[int], n_tokens: int, ends: frozenset[int], text: object) -> Said:
+    ids: list[int] = []
+    margins: list[float] = []
+    held, given = None, prompt
+    while len(ids) < n_tokens:
+        out = model(torch.tensor([given]), past_key_values=held, use_cache=True)
+        held = out.past_key_values
+        best = torch.topk(out.logits[0, -1].float(), 2)
+        ids.append(int(best.indices[0]))
+        margins.append(float(best.values[0] - best.values[1]))
+        if ids[-1] in ends:
+            return Said(text(ids[:-1]), True, tuple(ids), tuple(margins))
+        given = [ids[-1]]
+    return Said(text(ids), False, tuple(ids), tuple(margins))
