@@ -55,3 +55,19 @@ def batch(step: int, *, rows: int = 8, T: int = 64, seed: int = 0, learn_from: i
         picked = [list(SENTENCES[n].encode())[: int(draw.integers(5, 60))] for n in draw.integers(0, len(SENTENCES), 4)]
         found.append(row(picked, T, learn_from=learn_from))
     return Batch(*(np.stack(part) for part in zip(*found, strict=True)), step=step)
+
+
+class Stream:
+    """Batches as the loop wants them: a pure function of the step."""
+
+    def __init__(self, *, rows: int = 8, T: int = 64, seed: int = 0, per_epoch: int = 50) -> None:
+        self.rows, self.T, self.seed, self.per_epoch = rows, T, seed, per_epoch
+
+    def batch(self, step: int) -> Batch:
+        return batch(step, rows=self.rows, T=self.T, seed=self.seed)
+
+    def state(self, step: int) -> tuple[int, int, int]:
+        return (self.seed, *divmod(step, self.per_epoch))
+
+    def documents(self, step: int, row: int) -> list[str]:
+        return [f"規程-{step}-{row}"]

@@ -50,10 +50,10 @@ def _apart(tensors: Mapping[str, torch.Tensor]) -> Tensors:
 
 
 def read_tensors(path: Path, *, names: frozenset[str] | None = None) -> Tensors:
-    """Every tensor of the file, or those of `names` that it has, on the CPU. Raises: ModelError for a broken file."""
+    """Every tensor of the file, or those of `names` that it has, copied (not mapped: files may change). Raises: ModelError."""
     there = [part.name for part in read_header(path)]
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in there if names is None or name in names}
+            return {name: file.get_tensor(name).clone() for name in there if names is None or name in names}
     except (OSError, SafetensorError) as cause:
         raise ModelError(f"{path.name} cannot be read: {type(cause).__name__}", hint="fetch it again") from cause

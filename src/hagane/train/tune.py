@@ -1,0 +1,124 @@
+"""Adapters (LoRA): small trainable matrices beside frozen ones, saved with the mark of the base they belong to.
+
+Recommendation: rank 16, alpha 2 x rank, every linear layer but the head (Hu et al. 2021, arXiv 2106.09685; all layers:
+Dettmers et al. 2023, arXiv 2305.14314). Learning rate about 10 x that of full fine-tuning, 1e-4 to 4e-4, AdamW.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+from hagane.core.errors import ModelError, StateError, StorageError
+
+from .model import plain
+from .model_folder import read_json
+from .tensor_file import read_tensors, write_tensors
+
+WEIGHTS, CONFIG, BASE = "adapter_model.safetensors", "adapter_config.json", "base.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """How an adapter is made. `targets`: names of layers, or "all-linear" (all but the head)."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """What base this is: its architecture, the shapes, and the first 256 numbers of each weight.
+
+    An adapter fits one base only; on another of the same shape it would load and talk nonsense.
+    """
+    bare = plain(model)
+    digest = hashlib.sha256(str(bare.config.model_type).encode())
+    adapted = isinstance(model, PeftModel)
+    for name, one in sorted(bare.named_parameters()):
+        if adapted and "lora_" in name:
+            continue
+        digest.update(f"{name.replace('.base_layer', '')} {tuple(one.shape)}".encode())
+        digest.update(one.detach().reshape(-1)[:256].to("cpu", torch.float32).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def add_adapter(model: torch.nn.Module, lora: Lora, *, seed: int) -> PeftModel:
+    """The model with a fresh adapter (which changes nothing yet); only the adapter is trainable.
+
+    Raises: StateError where none of the targets is in the model.
+    """
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as cause:
+            linear = {
+                name.rpartition(".")[2] for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)
+            }
+            raise StateError(f"no layer is called {targets}", hint=f"there are {', '.join(sorted(linear))}") from cause
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """As peft reads it anywhere (adapter_model.safetensors, adapter_config.json), and base.json. Raises: StorageError."""
+    config = {
+        key: sorted(value) if isinstance(value, set) else value for key, value in _config(model).to_dict().items()
+    }
+    config["base_model_name_or_path"] = None  # a path of this machine is nobody's business; base.json says which
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / WEIGHTS, get_peft_model_state_dict(model), notes={"format": "pt"})
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, default=str) + "\n", "utf-8")
+        base = {"model_type": plain(model).config.model_type, "fingerprint": fingerprint(model)}
+        (folder / BASE).write_text(json.dumps(base, indent=2) + "\n", "utf-8")
+    except OSError as cause:
+        raise StorageError(f"{folder.name} cannot be written: {type(cause).__name__}", hint="free space") from cause
+
+
+def load_adapter(model: torch.nn.Module, folder: Path, *, trainable: bool = False) -> PeftModel:
+    """The base with a saved adapter. Raises: StateError for an adapter of another base, ModelError for a broken one
+    or one whose weights are not safetensors."""
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(f"{folder.name} holds no {WEIGHTS}", hint="only safetensors are read, never a pickle")
+    said = read_json(folder / CONFIG)
+    if said.get("peft_type") != "LORA":
+        raise ModelError(f"{folder.name} is no LoRA adapter but {said.get('peft_type')!r}")
+    if (folder / BASE).is_file():
+        base = read_json(folder / BASE)
+        if base.get("fingerprint") != fingerprint(model):
+            raise StateError(
+                f"the adapter {folder.name} was trained on another {base.get('model_type')} base",
+                hint="load the base that its card names",
+            )
+    known = LoraConfig.__dataclass_fields__
+    config = LoraConfig(**{key: value for key, value in said.items() if key in known and key != "peft_type"})
+    config.inference_mode = not trainable
+    adapted = get_peft_model(model, config)
+    report = set_peft_model_state_dict(adapted, read_tensors(folder / WEIGHTS))
+    lost = [key for key in report.missing_keys if "lora_" in key]
+    if lost or report.unexpected_keys:
+        odd = (lost or report.unexpected_keys)[0]
+        raise StateError(
+            f"the adapter {folder.name} does not fit this base: {odd}", hint="load the base that its card names"
+        )
+    return adapted
+
+
+def merge(model: PeftModel) -> torch.nn.Module:
+    """The base with the adapter added into its weights, in fp32: a plain model, ready for `save_folder`."""
+    return model.float().merge_and_unload(safe_merge=True)
+
+
+def _config(model: PeftModel) -> Any:
+    return model.peft_config[model.active_adapter]
