@@ -31,6 +31,7 @@ labels: {default: internal}
 principals:
   owner: {clearance: "restricted:*"}
 embedder: {name: none}
+server: {answers_each: 256}
 models:
   fake: {address: "ADDRESS", model: fake}
 """

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
-from server.site import URL, Site
+from server.site import URL, Site, copied
 
 from hagane.core.errors import StorageError
 from hagane.project.questions import ask, search
 from hagane.project.work import Worker
+from hagane.server.operation_routes import is_from_here
 
 QUESTION = "有給休暇は何日付与されますか"
 
@@ -93,11 +96,34 @@ def test_metrics_hold_no_content_and_no_names(own_site: Site) -> None:
         assert not re.search(rf'"{word}"', text), word
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"])
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Server", "Forwarded", "Via", "X-Real-IP"])
 def test_a_proxy_on_this_machine_is_not_this_machine(own_site: Site, header: str) -> None:
     """Whoever stands behind it would read the numbers otherwise."""
     assert local(own_site).get("/metrics").status_code == 200
     assert local(own_site, **{header: "203.0.113.9"}).get("/metrics").status_code == 401
+
+
+def test_a_proxy_that_adds_no_header_speaks_an_older_http(own_site: Site) -> None:
+    """nginx with a bare proxy_pass names us and says nothing of the client; it speaks HTTP/1.0."""
+    scope = {"type": "http", "app": own_site.app, "client": ("127.0.0.1", 40_000), "method": "GET", "path": "/metrics", "scheme": "http",
+             "query_string": b"", "headers": [(b"host", b"127.0.0.1:8750"), (b"connection", b"close")]}  # fmt: skip
+    assert is_from_here(Request(scope | {"http_version": "1.1"}))
+    assert not is_from_here(Request(scope | {"http_version": "1.0"}))
+    assert not is_from_here(Request(scope | {"http_version": "1.1", "headers": [(b"host", "社内.example".encode())]}))
+
+
+@pytest.mark.parametrize("told", ["trusted_proxies: [127.0.0.1]", "url: https://llm.example.co.jp"])
+def test_where_hagane_yaml_tells_of_a_proxy_nobody_is_local(template: Path, tmp_path: Path, told: str) -> None:
+    folder = copied(template, tmp_path / "company")
+    yaml = folder.path / "hagane.yaml"
+    yaml.write_text(yaml.read_text(encoding="utf-8") + f"server: {{{told}}}\n", encoding="utf-8")
+    site = Site(folder.path)
+    try:
+        assert local(site).get("/metrics").status_code == 401
+        token = site.token("admin", "restricted:*", scopes=("administer",))
+        assert local(site, Authorization=f"Bearer {token}").get("/metrics").status_code == 200
+    finally:
+        site.close()
 
 
 def test_from_elsewhere_only_administrators_read_metrics(own_site: Site) -> None:

@@ -49,7 +49,7 @@ def serve(make: Make, client_of: Callable[[], Client] = Client, *, media: str = 
     async def run() -> Client:
         client, pool = client_of(), threads.Threads()
         try:
-            await asyncio.wait_for(Pieces(pool, make, media=media, torn=torn)({"type": "http"}, client.receive, client.send), 30)
+            await asyncio.wait_for(Pieces(pool, make, who="u_1", media=media, torn=torn)({"type": "http"}, client.receive, client.send), 30)
         finally:
             pool.close()
         return client
@@ -159,10 +159,42 @@ def test_more_open_answers_than_there_may_be_are_refused(monkeypatch: pytest.Mon
     monkeypatch.setattr(threads, "STREAMS", 2)
     pool, hold = threads.Threads(), threading.Event()
     try:
-        for _ in range(2):
-            pool.start(lambda: hold.wait(20) and None)
+        for n in range(2):
+            pool.start(lambda: hold.wait(20) and None, who=f"u_{n}")
         with pytest.raises(BusyError):
-            pool.start(lambda: None)
+            pool.start(lambda: None, who="u_3")
+    finally:
+        hold.set()
+        pool.close()
+
+
+def test_one_account_does_not_take_the_answers_of_all() -> None:
+    """What it holds is given back when its threads end, also when they fail."""
+    pool, hold, ended = threads.Threads(), threading.Event(), threading.Semaphore(0)
+
+    def failing() -> None:
+        try:
+            hold.wait(20)
+            raise ModelError("落ちた")
+        finally:
+            ended.release()
+
+    try:
+        for _ in range(threads.EACH):
+            pool.start(failing, who="山田")
+        for refused in (lambda: pool.start(failing, who="山田"), lambda: pool.counted("山田").__enter__()):
+            with pytest.raises(threads.TooManyError) as found:
+                refused()
+            assert (found.value.http_status, found.value.retryable) == (429, True)
+            assert found.value.hint
+        pool.start(failing, who="佐藤")
+        with pool.counted("佐藤"):
+            pass
+        hold.set()
+        for _ in range(threads.EACH + 1):
+            assert ended.acquire(timeout=20)
+        pool._streams.shutdown(wait=True)
+        assert not pool._held
     finally:
         hold.set()
         pool.close()

@@ -100,6 +100,12 @@ class E5Small:
         """Names everything that vectors depend on: package version, engine and its version, cut."""
         return f"{self.name}/{shipped_version()}/{self._engine().name}/{self.max_tokens}"
 
+    def close(self) -> None:
+        """Let go of its threads."""
+        pool = self.__dict__.pop("_pool", None)
+        if pool is not None:
+            pool.shutdown(wait=False)
+
     @cached_property
     def _weights(self) -> Weights:
         return open_weights()

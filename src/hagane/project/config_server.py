@@ -60,6 +60,7 @@ class ServerConfig(Config):
     upload_mb: int = Field(200, ge=1, description="largest uploaded file, megabytes")
     upload_total_gb: float = Field(20.0, gt=0, description="all uploads together, gigabytes")
     body_kb: int = Field(2048, ge=16, description="largest other request body, kilobytes")
+    answers_each: int = Field(16, ge=1, le=256, description="answers that one account may have open at once; 256 are open in all")
     oidc: OidcConfig | None = Field(None, description="single sign-on")
     otel: str | None = Field(None, description="OTLP/HTTP address for traces (extra otel); none: no traces")
     otel_content: bool = Field(False, description="put questions and answers into traces, too")

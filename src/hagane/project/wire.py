@@ -252,6 +252,9 @@ class Project:
                 part.close()
 
     def __enter__(self) -> Project:
+        made += [self._retriever[1]] if self._retriever else []
+        embedder = self.__dict__.get("embedder")
+        made += [embedder] if hasattr(embedder, "close") else []
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -57,6 +57,10 @@ class Retriever:
         self._bridges = Bridges.load(analyzer) if config.bridge else None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="retrieve")
 
+    def close(self) -> None:
+        """Let go of its threads; a search under way ends."""
+        self._threads.shutdown(wait=False)
+
     def terms(self, question: str) -> dict[str, float]:
         """The question's words at weight 1, synonyms of them below."""
         own = dict.fromkeys(self._analyzer.tokens(question), 1.0)

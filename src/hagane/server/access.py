@@ -18,18 +18,39 @@ from fastapi.routing import APIRoute
 from hagane.core.accounts import Caller, Permission
 from hagane.core.errors import HaganeError
 
+from .errors import Refusal
+
 OPEN = "open"
 
 
 def _gate(need: Permission | str) -> Callable[..., Any]:
     async def gate(request: Request) -> Any:  # a Caller, or None where nobody needs to be
-        site = request.app.state.site
-        if need == OPEN:
-            return await site.doorkeeper.caller(request)
-        return await site.doorkeeper.admit(request, need)
+        keeper = request.app.state.site.doorkeeper
+        caller = await (keeper.caller(request) if need == OPEN else keeper.admit(request, need))
+        require_text(getattr(request, "_json", None))  # as the framework read it, just before
+        return caller
 
     gate.need = need  # type: ignore[attr-defined]
     return gate
+
+
+def require_text(value: Any) -> None:
+    """Every string of a JSON body is one that can be written as UTF-8: no half of a surrogate pair. All bodies pass
+    here, for the gate is what every route has. Raises: Refusal 400."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            if not one.isascii():
+                try:
+                    one.encode()
+                except UnicodeEncodeError:
+                    raise Refusal(400, "text", "the body holds a character that is none", hint="send whole characters, UTF-8") from None
+        elif isinstance(one, dict):
+            waiting += one
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
 
 
 async def site_of(request: Request) -> Any:  # async: a plain function would cost a thread at each request

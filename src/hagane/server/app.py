@@ -69,7 +69,7 @@ def create_app(project: Project, *, host: str | None = None) -> FastAPI:
     from .traces import traces
 
     app = FastAPI(title="Hagane", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.state.site = SiteState(project, Threads(), Doorkeeper(project, people), Pages())
+    app.state.site = SiteState(project, Threads(each=project.config.server.answers_each), Doorkeeper(project, people), Pages())
     config = project.config.server
     app.add_middleware(Limits, config=config, host=host or config.host)
     app.state.metrics, app.state.traces = Metrics(project), traces(project)

@@ -193,7 +193,7 @@ def _streamed(request: Request, site: Any, caller: Caller, make: Callable[[], It
         problem = of_ours(error, folder=folder) if isinstance(error, HaganeError) else mistake(error)
         return _line({"event": "error", **problem.body})
 
-    return Pieces(site.threads, lines, media=LINES, torn=torn)
+    return Pieces(site.threads, lines, who=caller.account.id, media=LINES, torn=torn)
 
 
 def _event(request: Request, site: Any, caller: Caller, piece: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hagane.core.log import get
@@ -104,6 +105,8 @@ class Limits:
         except Refusal as refusal:
             if not started:
                 await answer(Request(scope), of_http(refusal))(scope, receive, guarded)
+        except ClientDisconnect:  # in the middle of its body: what came of it is not kept, and nobody waits for an answer
+            log.info("client left", method=scope["method"])
         except Exception as error:
             problem = mistake(error)
             if not started:  # else the answer ends torn, and the client sees that it does

@@ -50,8 +50,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 async def chat_completions(body: ChatBody, caller: Asking, site: Site) -> Response:
     begin = partial(_talk, site, caller, body.request(), body.labels, body.model)
     if body.stream:
-        return _pieces(site, lambda: chunks(begin(), with_usage=body.with_usage), media=EVENTS)
-    return _pieces(site, lambda: completion(begin()), media=JSON)
+        return _pieces(site, caller, lambda: chunks(begin(), with_usage=body.with_usage), media=EVENTS)
+    return _pieces(site, caller, lambda: completion(begin()), media=JSON)
 
 
 @router.post("/v1/responses", responses=streamed(ResponseOut), response_class=Response, summary="Ask; nothing is stored")
@@ -60,13 +60,14 @@ async def responses(body: ResponsesBody, caller: Asking, site: Site) -> Response
     begin = partial(_talk, site, caller, request, labels, body.model)
     folder = str(site.project.folder)
     if body.stream:
-        return _pieces(site, lambda: response_events(begin(), body, request, folder=folder), media=EVENTS)
-    return _pieces(site, lambda: response(begin(), body, request), media=JSON)
+        return _pieces(site, caller, lambda: response_events(begin(), body, request, folder=folder), media=EVENTS)
+    return _pieces(site, caller, lambda: response(begin(), body, request), media=JSON)
 
 
 @router.post("/v1/embeddings", response_model=Vectors, summary="Texts to vectors")
 async def embeddings(body: EmbeddingsBody, caller: Asking, site: Site) -> Response:
-    made = await site.threads.run(vectors, site.project, body, by=caller.principal)
+    with site.threads.counted(caller.account.id):
+        made = await site.threads.run(vectors, site.project, body, by=caller.principal)
     return Response(made, media_type=JSON)
 
 
@@ -74,5 +75,5 @@ def _talk(site: Any, caller: Caller, request: ChatRequest, labels: list[str | No
     return talk.Talk(site.project, request, labels, model=model, by=caller.principal)
 
 
-def _pieces(site: Any, make: Callable[[], Iterator[bytes]], *, media: str) -> Pieces:
-    return Pieces(site.threads, make, media=media, torn=partial(torn, folder=str(site.project.folder)))
+def _pieces(site: Any, caller: Caller, make: Callable[[], Iterator[bytes]], *, media: str) -> Pieces:
+    return Pieces(site.threads, make, who=caller.account.id, media=media, torn=partial(torn, folder=str(site.project.folder)))

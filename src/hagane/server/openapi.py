@@ -19,9 +19,10 @@ ERRORS = {
     "409": "the project is not in a state that allows this",
     "413": "the body is too large",
     "415": "the content type is not taken",
-    "429": "too often",
+    "429": "too often, or too much at once",
     "500": "the server made a mistake",
     "502": "the model failed",
+    "503": "the server is busy",
     "507": "the disk is full or damaged",
 }
 FOREIGN = "422"  # the framework's own shape, which never leaves here

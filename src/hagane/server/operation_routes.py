@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -17,7 +18,7 @@ from .metrics import MEDIA
 
 router = APIRouter(tags=["Operation"])
 
-FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "cf-connecting-ip", "true-client-ip"})  # and everything of x-forwarded-
 
 
 class Healthy(BaseModel):
@@ -80,10 +81,15 @@ async def metrics(caller: Anyone, request: Request, site: Site) -> Response:
 
 
 def is_from_here(request: Request) -> bool:
-    """Whether a program on this machine asks, with no proxy between: then nobody else stands behind it."""
+    """Whether a program on this machine asks, with no proxy between: then nobody else stands behind it. A proxy that
+    adds no header speaks HTTP/1.0 (nginx does, unless told otherwise), or hagane.yaml tells of it."""
+    config = request.app.state.site.project.config.server
+    if config.trusted_proxies or not is_loopback(urlsplit(config.url or "http://localhost").hostname or ""):
+        return False
     host = request.client.host if request.client else ""
     name = request.url.hostname or ""
-    return is_loopback(host) and is_loopback(name) and not any(header in request.headers for header in FORWARDED)
+    passed = any(header in FORWARDED or header.startswith("x-forwarded-") for header in request.headers)
+    return is_loopback(host) and is_loopback(name) and not passed and request.scope.get("http_version") != "1.0"
 
 
 @router.get("/api/jobs", response_model=JobList, summary="Background jobs, newest first")

@@ -29,13 +29,14 @@ class Pieces(Response):
     """The bytes that `make()` yields; empty ones are only a chance to notice that the client went away.
 
     What `make()` raises before its first byte becomes an error answer; later, `torn(error)` ends the answer.
-    `media` EVENTS: sent as they come; JSON: one body.
+    `media` EVENTS: sent as they come; JSON: one body. `who` is the account for whom it is made.
     """
 
     def __init__(
-        self, threads: Threads, make: Callable[[], Iterator[bytes]], *, media: str, torn: Callable[[BaseException], bytes] | None = None
-    ) -> None:
-        self._threads, self._make, self._torn = threads, make, torn
+        self, threads: Threads, make: Callable[[], Iterator[bytes]], *, who: str, media: str,
+        torn: Callable[[BaseException], bytes] | None = None,
+    ) -> None:  # fmt: skip
+        self._threads, self._make, self._who, self._torn = threads, make, who, torn
         self.background = None
         self.status_code = 200
         self.init_headers(_HEADERS | {"Content-Type": media})
@@ -43,7 +44,7 @@ class Pieces(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         flow = _Flow(self._make, self._torn)
-        self._threads.start(flow.draw)
+        self._threads.start(flow.draw, who=self._who)
         watch = asyncio.ensure_future(_watch(receive, flow))
         try:
             body, more = await flow.take()

@@ -10,7 +10,8 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -20,24 +21,36 @@ T = TypeVar("T")
 THREADS = 320
 AHEAD = 16  # pieces of a body that wait for the thread that takes them
 STREAMS = 256  # answers that may be open at once
+EACH = 16  # of one account, so that nobody takes them all; server.answers_each
+
+
+class TooManyError(BusyError):
+    """One account has as many answers open as one account may."""
+
+    http_status, code = 429, "too_many_answers"
 
 
 class Threads:
     """`run` one call; `stream` an iterator."""
 
-    def __init__(self, n: int = THREADS) -> None:
+    def __init__(self, n: int = THREADS, *, each: int = EACH) -> None:
         self._pool = ThreadPoolExecutor(n, thread_name_prefix="hagane")
         self._streams = ThreadPoolExecutor(STREAMS, thread_name_prefix="answer")
         self._room = threading.Semaphore(STREAMS)
+        self._each, self._held = each, Counter[str]()  # by account: answers that are open
+        self._holding = threading.Lock()
 
     async def run(self, function: Callable[..., T], *given: Any, **named: Any) -> T:
         """`function(*given, **named)` in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(function, *given, **named))
 
-    def start(self, function: Callable[[], None]) -> None:
-        """Run `function` in a thread of its own kind, so that open answers leave room for short calls.
-        Raises: BusyError when as many answers are open as there may be."""
+    def start(self, function: Callable[[], None], *, who: str) -> None:
+        """Run `function` for the account `who` in a thread of its own kind, so that open answers leave room for short
+        calls. It counts until the thread ends, not until its reader goes away.
+        Raises: TooManyError, BusyError when as many answers are open as there may be."""
+        self._take(who)
         if not self._room.acquire(blocking=False):
+            self._give(who)
             raise BusyError(f"{STREAMS} answers are open", hint="try again in a moment")
 
         def run() -> None:
@@ -45,8 +58,35 @@ class Threads:
                 function()
             finally:
                 self._room.release()
+                self._give(who)
 
-        self._streams.submit(run)
+        try:
+            self._streams.submit(run)
+        except RuntimeError as cause:  # the pool is closed: the server ends
+            self._room.release()
+            self._give(who)
+            raise BusyError("the server is ending", hint="try again in a moment") from cause
+
+    @contextlib.contextmanager
+    def counted(self, who: str) -> Generator[None, None, None]:
+        """One of the answers of the account `who`, from entry to exit. Raises: TooManyError."""
+        self._take(who)
+        try:
+            yield
+        finally:
+            self._give(who)
+
+    def _take(self, who: str) -> None:
+        with self._holding:
+            if self._held[who] >= self._each:
+                raise TooManyError(f"{self._each} answers of this account are open", hint="let one of them end, then try again (server.answers_each)")
+            self._held[who] += 1
+
+    def _give(self, who: str) -> None:
+        with self._holding:
+            self._held[who] -= 1
+            if not self._held[who]:
+                del self._held[who]
 
     async def stream(self, make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
         """The items of `make()`, drawn in one thread. When the reader goes away, the iterator is closed there as
