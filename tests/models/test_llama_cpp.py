@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import http.client
 import os
@@ -200,3 +201,27 @@ def test_one_core_stays_free(monkeypatch):
     for cores, threads in ((1, 1), (2, 1), (4, 3), (64, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
         assert default_threads() == threads
+
+
+@pytest.mark.parametrize(("template", "asked", "sent"), [(False, 0, 512), (False, 40, 40), (True, 0, 0), (True, 40, 40)])
+def test_a_base_model_without_a_limit_ends_somewhere(template, asked, sent, tmp_path):
+    """It has no end of turn: one rewritten question took three minutes, until the context was full."""
+    sent_to: list[dict] = []
+
+    class Recorded:
+        pid = None
+
+        def __init__(self, target, **given):
+            pass
+
+        def call(self, request, *, time_s=None):
+            sent_to.append(dict(request))
+            return iter([{"text": "十日。"}, {"finish": "stop", "input_tokens": 1, "output_tokens": 1}])
+
+        def close(self):
+            pass
+
+    model = LlamaCpp(tiny_gguf.write(tmp_path / "tiny.gguf", template=template), spawn=Recorded, threads=1)
+    with contextlib.suppress(KeyError):  # how pieces look is the engine's business
+        list(model.chat(ChatRequest((Message.of("user", "有給休暇は何日？"),), Label.parse("internal"), max_tokens=asked)))
+    assert sent_to[0]["max_tokens"] == sent

@@ -33,6 +33,9 @@ class Spawn(Protocol):
     ) -> Process: ...
 
 
+UNBOUNDED_BASE = 512  # tokens when nobody says how many: a base model has no end of turn and fills its whole context
+
+
 def default_threads() -> int:
     """One core less than this process may use, 1 to 8: with as many threads as busy cores llama.cpp becomes
     200 times slower than with one (measured: 2.4 s a token against 0.012 s)."""
@@ -100,7 +103,7 @@ class LlamaCpp:
         items = self._process.call(
             {
                 "messages": [[message.role, message.text] for message in request.messages],
-                "max_tokens": request.max_tokens,
+                "max_tokens": request.max_tokens or (0 if self.is_instruct else UNBOUNDED_BASE),
                 "temperature": request.temperature,
                 "seed": request.seed,
                 "stop": list(request.stop),
