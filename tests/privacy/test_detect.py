@@ -43,7 +43,7 @@ def test_a_number_hidden_behind_another_group_is_found():
 
 @pytest.mark.parametrize(
     "number",
-    ["4222222222222", "4242424242424242", "5555555555554444", "2223003122003222", "371449635398431", "30569309025904",
+    ["4000000000000000006", "4242424242424242", "5555555555554444", "2223003122003222", "371449635398431", "30569309025904",
      "38520000023237", "6011111111111117", "3566002020360505", "6200000000000005"],
 )  # fmt: skip
 def test_test_numbers_of_each_issuer_are_cards(number: str):
@@ -52,7 +52,7 @@ def test_test_numbers_of_each_issuer_are_cards(number: str):
     assert found(Card(), f"カード番号は{number}です") == [number]
 
 
-@pytest.mark.parametrize("number", ["4242424242424241", "9999999999999995", "0000000000000000", "36000000000008"[:13]])
+@pytest.mark.parametrize("number", ["4242424242424241", "9999999999999995", "0000000000000000", "4222222222222"])
 def test_other_long_numbers_are_no_cards(number: str):
     assert found(Card(), f"伝票{number}") == []
 
@@ -61,9 +61,12 @@ def test_other_long_numbers_are_no_cards(number: str):
     ("text", "address"),
     [
         ("連絡先はtaro@example.co.jpまで。", "taro@example.co.jp"),
-        ("<mailto:hana_suzuki@example.jp>", "mailto:hana_suzuki@example.jp"[7:]),
+        ("<mailto:hana_suzuki@example.jp>", "hana_suzuki@example.jp"),
         ("サーバーadmin@example.jp", "admin@example.jp"),
         ("担当:ｔａｒｏ＠ｅｘａｍｐｌｅ．ｊｐ。", "ｔａｒｏ＠ｅｘａｍｐｌｅ．ｊｐ"),
+        ("'john@example.com'", "john@example.com"),
+        ("**o'brien@example.com**", "o'brien@example.com"),
+        ("/users?login=john@example.com", "john@example.com"),
         ("旧携帯 a..b.@docomo.ne.jp", "a..b.@docomo.ne.jp"),
         ("taro@例え.jpです", "taro@例え.jp"),
     ],

@@ -61,7 +61,7 @@ class CompanyNumber:
 
 # Issuers' ranges as prefixes, and the lengths in use. Source: ISO/IEC 7812-1 and the brands' own pages.
 _ISSUERS = re.compile(
-    r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})"  # Visa: 13, 16, 19
+    r"4(?:[0-9]{15}|[0-9]{18})"  # Visa: 16, 19; 13 has not been issued for long, and web pages number articles so
     r"|(?:5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720)[0-9]*(?<=^[0-9]{16})"  # Mastercard: 16
     r"|3[47][0-9]{13}"  # American Express: 15
     r"|35(?:2[89]|[3-8][0-9])[0-9]{12,15}"  # JCB: 16 to 19
@@ -72,14 +72,14 @@ _ISSUERS = re.compile(
 
 def is_card(digits: str) -> bool:
     """True when the digits lie in an issuer's range, have a length in use and end with their Luhn digit."""
-    return 13 <= len(digits) <= 19 and _ISSUERS.fullmatch(digits) is not None and luhn(digits)
+    return 14 <= len(digits) <= 19 and _ISSUERS.fullmatch(digits) is not None and luhn(digits)
 
 
 class Card:
-    """Payment cards: 13 to 19 digits, unbroken or grouped 4-4-4-4(-3), 4-6-5 or 4-6-4."""
+    """Payment cards: 14 to 19 digits, unbroken or grouped 4-4-4-4(-3), 4-6-5 or 4-6-4."""
 
     name = "card"
-    _GROUPS = "|".join((grouped(4, 4, 4, 4, 3), grouped(4, 4, 4, 4), grouped(4, 6, 5), grouped(4, 6, 4), "[0-9]{13,19}"))
+    _GROUPS = "|".join((grouped(4, 4, 4, 4, 3), grouped(4, 4, 4, 4), grouped(4, 6, 5), grouped(4, 6, 4), "[0-9]{14,19}"))
     _PATTERN = re.compile(rf"{BEFORE}(?=((?:{_GROUPS})){AFTER})")
 
     def find(self, text: str) -> list[Span]:
@@ -90,7 +90,8 @@ class Email:
     """E-mail addresses, full width too, Japanese domain names too; carriers' old forms (a..b.@) count."""
 
     name = "email"
-    _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&'*+/=?^_`{|}~-")
+    # What people have in addresses; the rest of RFC 5322 (*, =, /, …) stands around them in texts and web addresses.
+    _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.%+_~'-")
     # The top level is Latin, so an address ends where Japanese text goes on: taro@example.co.jpまで.
     _DOMAIN = re.compile(r"@(?:[A-Za-z0-9\u3005-\u30ff\u4e00-\u9fff-]{1,63}\.){1,10}(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z]{2,63})")
 
@@ -103,7 +104,7 @@ class Email:
             start = match.start()
             while start > max(behind, match.start() - 254) and text[start - 1] in self._LOCAL:
                 start -= 1
-            while text[start] == "-":  # a folded ー: サーバーtaro@example.jp
+            while text[start] in "-'~":  # a folded ー (サーバーtaro@example.jp), a quotation mark
                 start += 1
             if start < match.start():
                 yield Span(start, match.end(), self.name)
