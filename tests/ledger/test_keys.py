@@ -290,3 +290,37 @@ def test_new_keys_are_never_made_over_those_of_documents(folder):
         Keys.create(folder, bytes(reversed(MASTER)))
     (folder / keys_of.FILE).write_bytes(held)
     assert Keys.open(folder, MASTER).cipher_for("d_1").open(sealed, aad=b"") == CONTENT
+
+
+# --- whose folder it is
+
+
+@pytest.mark.parametrize("first", ["keys", "store", "lock", "ledger", "audit", "database"])
+def test_whatever_comes_first_makes_the_state_folder_for_its_owner_only(tmp_path: Path, folder: Path, first: str) -> None:
+    """Copies of all documents come to lie in .hagane; another account of the machine sees not even their names."""
+    from hagane.ledger.audit import AuditLog
+    from hagane.ledger.db import Database
+    from hagane.ledger.key_store import KeyStore
+    from hagane.ledger.ledger import Ledger
+    from hagane.ledger.lock import Writer
+
+    def lock() -> None:
+        with Writer(folder.parent / "lock").alone():
+            pass
+
+    make = {
+        "keys": lambda: Keys.create(folder, MASTER).close(), "store": lambda: KeyStore(folder / "documents.db").close(), "lock": lock,
+        "ledger": lambda: Ledger.open(tmp_path).close(), "audit": lambda: AuditLog(folder.parent / "audit").record("list", principal="人事部"),
+        "database": lambda: Database.open(folder.parent / "ledger.db").close(),
+    }  # fmt: skip
+    before = os.umask(0o022)
+    try:
+        make[first]()
+        Keys.create(folder, MASTER, state=keys_of.ON).close() if not Keys.exist(folder) else None
+        Ledger.open(tmp_path, keys=Keys.open(folder, MASTER) if first not in ("ledger", "database") else None).close()
+    finally:
+        os.umask(before)
+    for made in (folder.parent, folder):
+        assert made.stat().st_mode & 0o777 == 0o700, made
+    for file in folder.parent.glob("ledger.db*"):
+        assert file.stat().st_mode & 0o777 == 0o600, file

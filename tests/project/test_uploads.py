@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from small_company import Folder
 
 from hagane.core.errors import (
     AuditError,
+    HaganeError,
     LabelError,
     NotFoundError,
     RefusedError,
@@ -44,6 +49,17 @@ def blobs(company: Folder) -> set[str]:
 
 def left_over(company: Folder) -> list[str]:
     return sorted(os.listdir(company.path / ".hagane/incoming"))
+
+
+def records(company: Folder) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (company.path / ".hagane/audit/log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def encrypt(company: Folder) -> None:
+    """Before anything is in the project."""
+    create_file(company.path.parent / "project.key")
+    text = (company.path / "hagane.yaml").read_text(encoding="utf-8")
+    company.write("hagane.yaml", text + "encryption: {key: file:../project.key}\n")
 
 
 def test_upload_becomes_a_document_that_is_found_and_cited(company: Folder) -> None:
@@ -125,6 +141,57 @@ def test_quotas_hold_while_the_bytes_come(company: Folder) -> None:
     assert len(company.run(uploads)) == 1
     assert left_over(company) == []
     assert blobs(company) == {hashlib.sha256(b"a" * 900_000).hexdigest()}
+
+
+def at_once(company: Folder, sent: list[tuple[str, bytes]], **named: Any) -> list[str]:
+    """Upload all from threads, held back until every body is in: what became of each, "kept" or the error's name."""
+    together = threading.Barrier(len(sent), timeout=30)
+
+    def pieces(data: bytes) -> Iterator[bytes]:
+        yield data
+        together.wait()
+
+    with Project.open(company.path) as project:
+        by, said = project.principal(), [""] * len(sent)
+
+        def one(n: int, name: str, data: bytes) -> None:
+            try:
+                upload(project, name, pieces(data), by=by, **named)
+                said[n] = "kept"
+            except HaganeError as error:
+                said[n] = type(error).__name__
+
+        threads = [threading.Thread(target=one, args=(n, *each)) for n, each in enumerate(sent)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return sorted(said)
+
+
+def test_many_at_once_do_not_pass_the_total(company: Folder) -> None:
+    """Each saw room for itself when it began; the total is looked at again where the file is kept."""
+    company.write("hagane.yaml", (company.path / "hagane.yaml").read_text() + "server: {upload_mb: 1, upload_total_gb: 0.0012}\n")
+    company.sync()
+    before = blobs(company)
+    said = at_once(company, [(f"規程{n}.txt", bytes([65 + n]) * 450_000) for n in range(6)])
+    assert said == ["TooLargeError"] * 4 + ["kept"] * 2
+    kept = {row["sha256"] for row in company.run(uploads)}
+    assert sum(row["size"] for row in company.run(uploads)) == 900_000
+    assert blobs(company) - before == kept, "what was refused left its bytes"
+    assert left_over(company) == []
+    [row, _] = company.run(uploads)
+    put(company, row["path"].removeprefix("uploads/owner/"), b"z" * 700_000, replace=True)
+    assert sum(row["size"] for row in company.run(uploads)) == 1_150_000, "what is replaced makes room"
+
+
+def test_of_many_with_one_name_one_is_kept_and_the_others_are_told(company: Folder) -> None:
+    said = at_once(company, [("規程.md", f"# 版{n}\n内容 {n}".encode()) for n in range(6)])
+    assert said == ["StateError"] * 5 + ["kept"]
+    [row] = company.run(uploads)
+    assert blobs(company) == {row["sha256"]}
+    assert left_over(company) == []
+    assert at_once(company, [("規程.md", f"# 新版{n}".encode()) for n in range(3)], replace=True) == ["kept"] * 3
 
 
 def test_label_above_the_uploader_or_unknown_is_refused(company: Folder) -> None:
@@ -215,6 +282,24 @@ def test_what_one_may_not_see_one_cannot_take_away(company: Folder) -> None:
     with pytest.raises(NotFoundError):
         company.run(remove_upload, PATH, by="staff")
     assert len(company.run(uploads)) == 1
+
+
+def test_only_who_uploaded_it_or_an_administrator_takes_a_file_away(company: Folder) -> None:
+    """Seeing it is not enough, whatever else one may do with documents."""
+    put(company, by="staff")
+    path = "uploads/staff/慶弔見舞金.md"
+    with Project.open(company.path) as project:
+        hr = project.principal("hr")
+        for roles in (hr.roles, ("annotate", "ask", "build", "govern")):
+            with pytest.raises(RefusedError, match="another person's"):
+                remove_upload(project, path, by=replace(hr, roles=roles))
+        assert [row["path"] for row in uploads(project, by=hr)] == [path]
+        assert not [r for r in records(company) if r["act"] == "upload.remove"]
+        remove_upload(project, path, by=replace(hr, roles=("administer", "ask")))
+        assert uploads(project, by=hr) == []
+    put(company, by="staff")
+    company.run(remove_upload, path, by="staff")
+    assert company.run(uploads) == []
 
 
 def test_many_uploads_leave_without_asking(company: Folder) -> None:
@@ -347,11 +432,9 @@ def test_no_audit_record_no_upload(company: Folder, monkeypatch: pytest.MonkeyPa
     assert left_over(company) == []
 
 
-def test_encrypted_projects_keep_the_bytes_in_memory_until_they_are_a_sealed_blob(company: Folder) -> None:
+def test_encrypted_projects_never_have_the_bytes_on_disk_in_the_open(company: Folder) -> None:
     """No plain copy on disk, not even for the time that the upload takes; and no hash by which a known file shows."""
-    create_file(company.path.parent / "project.key")
-    text = (company.path / "hagane.yaml").read_text(encoding="utf-8")
-    company.write("hagane.yaml", text + "encryption: {key: file:../project.key}\n")
+    encrypt(company)
     sha256 = hashlib.sha256(TEXT).hexdigest()
 
     def plain() -> list[str]:
@@ -361,12 +444,13 @@ def test_encrypted_projects_keep_the_bytes_in_memory_until_they_are_a_sealed_blo
     seen: list[list[str]] = []
 
     def pieces() -> Iterator[bytes]:
-        yield TEXT[:60]
-        seen.append(plain())
-        yield TEXT[60:]
+        for part in (TEXT[:60], TEXT[60:] + b"\n" * (3 << 20)):  # longer than a segment: some of it lies on disk by then
+            yield part
+            seen.append(plain())
 
     company.run(upload, "慶弔見舞金.md", pieces())
-    assert seen == [[]]
+    assert seen == [[], []]
+    assert left_over(company) == []
     assert plain() == []
     company.sync()
     assert PATH in company.found(QUESTION)
@@ -374,3 +458,76 @@ def test_encrypted_projects_keep_the_bytes_in_memory_until_they_are_a_sealed_blo
     company.run(remove_upload, PATH)
     company.sync()
     assert PATH not in company.docs()
+
+
+def test_encrypted_uploads_are_never_whole_in_memory(company: Folder) -> None:
+    """Whatever comes, a few segments of 1 MiB are held; what was kept opens as the same bytes."""
+    encrypt(company)
+    size, digest = 0, hashlib.sha256()
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal size
+        for n in range(400):
+            piece = f"{n:04}号".encode() * 10_000  # 70 kB
+            size += len(piece)
+            digest.update(piece)
+            yield piece
+
+    with Project.open(company.path) as project:
+        put_first = upload(project, "小.txt", [TEXT], by=project.principal())  # what is loaded once is loaded
+        tracemalloc.start()
+        try:
+            kept = upload(project, "大.txt", pieces(), by=project.principal())
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert size > 25_000_000
+        assert peak < 8_000_000
+        assert (kept["size"], kept["sha256"]) == (size, digest.hexdigest())
+        seen = hashlib.sha256()
+        for piece in project.ledger.blobs.stream(kept["sha256"]):
+            seen.update(piece)
+        assert seen.hexdigest() == kept["sha256"]
+        assert project.ledger.blobs.open(put_first["sha256"]) == TEXT
+    assert left_over(company) == []
+
+
+def test_same_bytes_again_in_an_encrypted_project_open_even_when_their_key_was_lost(company: Folder) -> None:
+    """A crash may keep a sealed file without its key: then it is not there, and is written anew."""
+    encrypt(company)
+    put(company)
+    sha256 = hashlib.sha256(TEXT).hexdigest()
+    with Project.open(company.path) as project:
+        name = project.ledger.keys.blob_name(sha256)
+        project.ledger.keys.drop([f"blob:{name}"])
+        assert not project.ledger.blobs.holds(sha256)
+        upload(project, "写し.md", [TEXT], by=project.principal())
+        assert project.ledger.blobs.open(sha256, verify=True) == TEXT
+
+
+def test_audit_of_an_encrypted_project_holds_no_hash_by_which_a_known_file_shows(company: Folder) -> None:
+    """Neither of bytes, names nor questions; in a plain project they stand there, to be held against the files."""
+    from hagane.project.questions import search
+
+    def known() -> set[str]:
+        texts = [TEXT, SECOND, PATH.encode(), QUESTION.encode(), "人事の内容".encode()]
+        return {hashlib.sha256(text).hexdigest() for text in texts}
+
+    def live() -> str:
+        put(company)
+        put(company, data=SECOND, replace=True)
+        company.sync()
+        company.run(search, QUESTION)
+        company.run(documents.relabel, PATH, "confidential:hr", reason="人事の内容")
+        company.run(remove_upload, PATH)
+        return (company.path / ".hagane/audit/log.jsonl").read_text(encoding="utf-8")
+
+    plain = live()
+    assert all(digest in plain for digest in known())
+    shutil.rmtree(company.path / ".hagane")
+    encrypt(company)
+    sealed = live()
+    assert [digest for digest in known() if digest in sealed] == []
+    said = {record["act"]: record for record in records(company)}
+    assert said["upload.remove"]["name"] == said["upload"]["name"], "equal names are still told to be equal"
+    assert said["upload.remove"]["sha256"] == said["upload"]["sha256"] != said["upload"]["replaces"]

@@ -105,6 +105,20 @@ def test_upload_is_read_listed_and_taken_away(own_site: Site):
     assert client.delete("/api/uploads", params={"path": path}).status_code == 404
 
 
+def test_another_persons_upload_is_taken_away_by_administrators_only(own_site: Site):
+    path = sent(own_site.client("builder")).json()["path"]
+    synced(own_site)
+    other = own_site.client("builder", "confidential:hr")
+    document = listed(other)[path]["id"]
+    answer = other.delete("/api/uploads", params={"path": path})
+    assert (answer.status_code, bool(answer.json()["error"]["hint"])) == (403, True)
+    button = 'data-opens="remove"'
+    pages = {who: who.get(f"/documents/{document}").text for who in (other, own_site.client("builder"), own_site.client("admin"))}
+    assert [button in page for page in pages.values()] == [False, True, True]
+    assert path in listed(other)
+    assert own_site.client("admin").delete("/api/uploads", params={"path": path}).status_code == 200
+
+
 @pytest.mark.parametrize("role", ["reader", "annotator", "officer"])
 def test_only_those_who_build_change_documents(site: Site, role: str):
     client = site.client(role, "confidential:hr")
@@ -262,7 +276,7 @@ def test_what_lies_in_another_source_is_not_told_from_what_is_not_there(own_site
     client = own_site.client("admin")
     answers = [
         client.post("/api/sources", json={"path": path, "label": "internal"})
-        for path in (HR, "hr/無い.md", "hr/", ".hagane/ledger.db", str(own_site.folder / "どこにも"))
+        for path in (HR, "hr/無い.md", "hr/", ".hagane/ledger.db", str(own_site.folder / "どこにも"), "/" + "長" * 300, "規程/" * 199 + "a")
     ]
     assert {answer.status_code for answer in answers} == {404}
     assert len({answer.text for answer in answers}) == 1
