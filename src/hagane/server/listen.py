@@ -30,6 +30,7 @@ from hagane.core.log import get
 from hagane.project import people
 from hagane.project.config_server import ServerConfig
 from hagane.project.running import Running
+from hagane.project.warm import warm_soon
 from hagane.project.wire import Project
 
 from .app import create_app
@@ -106,7 +107,12 @@ def serve(
             _quiet()
             gc.collect()
             gc.freeze()  # what is loaded now stays: looking through it again and again stops every answer for 0.1 s
-            server = Server(configured(app, chosen, project.config.server), ready=lambda: ready(url))
+
+            def open_doors() -> None:
+                ready(url)
+                warm_soon(project)
+
+            server = Server(configured(app, chosen, project.config.server), ready=open_doors)
             log.info("serving", url=url, pid=os.getpid())
             server.run(sockets=[door])
             log.info("ending", pid=os.getpid())
