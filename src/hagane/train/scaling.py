@@ -97,8 +97,11 @@ def recipe(*, params: int, vocab: int, context: int = 512, tokens: int | None = 
     """Everything that follows from the number of parameters. `tokens`: fewer or more than 20 per parameter, where
     there are not as many, or where the model is to be used much. Raises: UsageError."""
     shape = shape_for(params, vocab=vocab, context=context)
-    n_tokens = tokens or TOKENS_PER_PARAM * shape.n_params
-    compute = float(shape.flops_per_token) * n_tokens
+    return _recipe_of(shape, tokens or TOKENS_PER_PARAM * shape.n_params)
+
+
+def _recipe_of(shape: Shape, n_tokens: int) -> Recipe:
+    context, compute = shape.context, float(shape.flops_per_token) * n_tokens
     rows = max(1, round(0.2920 * compute**0.3271 / context))
     rate = min(0.02, 0.3118 * compute**-0.1250)
     steps = max(1, round(n_tokens / (rows * context)))
@@ -119,8 +122,7 @@ def recipe_for_budget(*, hours: float, flops_per_s: float, vocab: int, context: 
     for _ in range(3):  # attention costs beyond 6 N D: shrink until 20 tokens per parameter fit
         shape = shape_for(max(MIN_PARAMS, int(params)), vocab=vocab, context=context)
         params = math.sqrt(compute / (TOKENS_PER_PARAM * shape.flops_per_token / shape.n_params))
-    tokens = max(context, int(compute / shape.flops_per_token))
-    return recipe(params=shape.n_params, vocab=vocab, context=context, tokens=tokens)
+    return _recipe_of(shape, max(context, int(compute / shape.flops_per_token)))
 
 
 def measured_flops_per_s(*, width: int = 256, rows: int = 1024, seconds: float = 1.0) -> float:

@@ -105,12 +105,14 @@ def load_adapter(model: torch.nn.Module, folder: Path, *, trainable: bool = Fals
     config = LoraConfig(**{key: value for key, value in said.items() if key in known and key != "peft_type"})
     config.inference_mode = not trainable
     adapted = get_peft_model(model, config)
-    report = set_peft_model_state_dict(adapted, read_tensors(folder / WEIGHTS))
-    lost = [key for key in report.missing_keys if "lora_" in key]
-    if lost or report.unexpected_keys:
-        odd = (lost or report.unexpected_keys)[0]
+    try:
+        report = set_peft_model_state_dict(adapted, read_tensors(folder / WEIGHTS))
+        odd = [key for key in report.missing_keys if "lora_" in key] + list(report.unexpected_keys)
+    except RuntimeError:  # shapes differ; torch names each of them
+        odd = ["its matrices have other shapes"]
+    if odd:
         raise StateError(
-            f"the adapter {folder.name} does not fit this base: {odd}", hint="load the base that its card names"
+            f"the adapter {folder.name} does not fit this base: {odd[0]}", hint="load the base that its card names"
         )
     return adapted
 
