@@ -31,6 +31,12 @@ def test_an_unknown_name_is_told_what_is_near():
     assert caught.value.hint == "did you mean 'staff'?"
 
 
+def test_where_there_are_no_principals_the_hint_says_so():
+    with pytest.raises(NotFoundError) as caught:
+        Access({}).principal("田中")
+    assert caught.value.hint == "hagane.yaml has no principals; hagane user list shows the users"
+
+
 def test_a_clearance_that_is_none_is_refused():
     with pytest.raises(LabelError):
         Access.of({"x": "大秘密"})

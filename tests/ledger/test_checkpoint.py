@@ -81,6 +81,17 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(written, at, bit):
     assert _good(written, changed)[1] != []
 
 
+def test_a_signature_has_one_spelling(written):
+    """64 bytes leave four bits of the last digit of base64 unused; a changed one decodes to the same signature."""
+    first, *_ = (written / points.FILE).read_bytes().splitlines(keepends=True)
+    at = first.index(b'=="}') - 1
+    digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = digits[digits.index(first[at]) ^ 1]
+    changed = written.parent / "spelled.jsonl"
+    changed.write_bytes(first[:at] + bytes([other]) + first[at + 1 :])
+    assert _good(written, changed)[1] != []
+
+
 def test_a_signature_of_another_key_counts_for_nothing(written, tmp_path):
     other = points.signing_key(tmp_path / "other")
     good, problems = points.read(written / points.FILE, other.public_key())

@@ -161,7 +161,36 @@ def test_a_change_counts_at_the_next_request(house):
     assert people.session(house.project, cookie) is None and people.bearer(house.project, secret) is None
     people.change_user(house.project, "田中", state="active", by=house.owner)
     assert people.session(house.project, cookie) is None, "a session does not come back"
-    assert people.bearer(house.project, secret) is not None
+    assert people.bearer(house.project, secret) is None, "nor does a token"
+
+
+def test_a_change_whose_groups_are_refused_changes_nothing(house):
+    """Else the role would be changed by a request that was answered with a refusal."""
+    people.create_group(house.project, "人事", clearance="confidential:hr", by=house.owner)
+    house.user("田中")
+    house.user("部長", "admin", "internal")
+    low = house.project.principal("部長")
+    for groups, kind in ((["人事"], RefusedError), (["無い課"], NotFoundError)):
+        before = len(house.records())
+        with pytest.raises(kind):
+            people.change_user(house.project, "田中", role="builder", display="別名", groups=groups, by=low)
+        [account] = [one for one in people.users(house.project, by=house.owner) if one.name == "田中"]
+        assert (account.role, account.groups) == ("reader", ())
+        assert [act for act in [r["act"] for r in house.records()[before:]] if act.startswith("user.")] == []
+    changed = people.change_user(house.project, "田中", role="builder", groups=["人事"], by=house.owner)
+    assert (changed.role, changed.groups, str(changed.principal.clearance)) == ("builder", ("人事",), "confidential:hr")
+
+
+def test_disabling_ends_tokens_for_good_and_on_record(house):
+    house.user("田中", "builder")
+    made = [people.create_token(house.project, "田中", name="検査", scopes=["ask"], by=house.owner) for _ in range(2)]
+    people.revoke_token(house.project, made[0][0], by=house.owner)
+    people.change_user(house.project, "田中", state="disabled", by=house.owner)
+    people.change_user(house.project, "田中", state="active", by=house.owner)
+    assert [people.bearer(house.project, secret) for _, secret in made] == [None, None]
+    assert {token.state for token in people.tokens(house.project, "田中", by=house.owner)} == {"revoked"}
+    last = [record for record in house.records() if record["act"] == "token.revoke"][-1]
+    assert last["tokens"] == [made[1][0]]
 
 
 # tokens

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from server.site import CLEARANCES, PASSWORD, ROLES, Site
 
 from hagane.core.errors import AuditError, HaganeError
-from hagane.project import people
+from hagane.ledger.audit import digest
+from hagane.project import documents, people
+from hagane.project.refusals import MOST
 from hagane.server.access import Asking, Building, needs
 from hagane.server.app import create_app
 
@@ -239,3 +243,96 @@ def test_a_refusal_that_cannot_be_recorded_is_still_no_entry(own_site: Site, mon
     monkeypatch.setattr(own_site.project.ledger.audit, "record", broken)
     answer = program.get(WHERE)
     assert (answer.status_code, error(answer)["code"]) == (500, "audit")
+
+
+# what a label or a rule refuses
+
+
+def salary(site: Site) -> str:
+    return next(r.id for r in site.project.ledger.documents.every_unfiltered() if "給与" in r.path)
+
+
+@pytest.mark.parametrize("address", ["/api/documents/{}", "/sources/{}", "/sources/{}/original", "/documents/{}"])
+def test_a_hidden_document_is_answered_as_a_missing_one_and_recorded(own_site: Site, address: str):
+    reader, id = own_site.client("reader"), salary(own_site)
+    hidden, missing = (reader.get(address.format(name)) for name in (id, "d_" + "0" * 16))
+    assert hidden.status_code == missing.status_code == 404
+    assert hidden.text.replace(id, "ID") == missing.text.replace("d_" + "0" * 16, "ID")  # it may say what it was asked for
+    there, not_there = own_site.records("refused")
+    assert (there["hidden"], there["principal"], there["code"], there["method"]) == ([id], "reader-internal", "not_found", "GET")
+    assert there["route"] == not_there["route"] and "{document}" in there["route"]
+    assert "hidden" not in not_there and there.keys() - not_there.keys() == {"hidden"}
+
+
+def test_a_conversation_of_someone_else_is_recorded(own_site: Site):
+    told = own_site.client("builder", "confidential:hr").post("/api/conversations", json={"question": "在宅勤務は週何日ですか"})
+    id = json.loads(told.text.splitlines()[-1])["turn"]["conversation"]
+    other = own_site.client("admin", "restricted:*")
+    answers = [other.patch(f"/api/conversations/{id}", json={"title": "別名"}), other.post(f"/api/conversations/{id}/turns", json={"question": "続き"})]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert [record["hidden"] for record in own_site.records("refused")] == [[id], [id]]
+
+
+def test_what_a_rule_refuses_is_recorded(own_site: Site):
+    """A grant above one's own clearance, one's own wish, an upload above one's clearance."""
+    admin, builder = own_site.client("admin", "internal"), own_site.client("builder", "internal")
+    answers = [
+        admin.post("/api/users", json={"name": "高橋", "role": "reader", "clearance": "confidential:hr"}),
+        admin.post("/api/groups", json={"name": "人事課", "clearance": "confidential:hr"}),
+        builder.post("/api/uploads?name=秘密.md&label=confidential", content="秘密".encode()),
+    ]
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    told = [(record["principal"], record["route"], record["code"]) for record in own_site.records("refused")]
+    assert told == [
+        ("admin-internal", "/api/users", "refused"), ("admin-internal", "/api/groups", "refused"), ("builder-internal", "/api/uploads", "refused"),
+    ]  # fmt: skip
+    assert "秘密" not in str(own_site.records("refused"))
+
+
+def test_nobody_approves_their_own_wish_and_the_try_is_recorded(own_site: Site):
+    officer = own_site.client("officer", "restricted:*")
+    by = own_site.signed("officer-restricted-all").caller.principal
+    wish = documents.relabel(own_site.project, "在宅勤務.md", "public", by=by, reason="公開する")["request"]
+    assert officer.post(f"/api/label-requests/{wish}/approve").status_code == 403
+    [record] = own_site.records("refused")
+    assert (record["route"], record["named"]) == ("/api/label-requests/{request}/approve", [digest(wish)])
+
+
+def test_a_flood_of_missing_things_does_not_fill_the_log(own_site: Site):
+    reader = own_site.client("reader")
+    answers = [reader.get(f"/api/documents/d_{n:016x}") for n in range(MOST + 5)]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len(own_site.records("refused")) == MOST
+
+
+def test_with_a_damaged_log_hidden_and_missing_still_look_alike(own_site: Site):
+    reader, id = own_site.client("reader"), salary(own_site)
+    (own_site.folder / ".hagane" / "audit" / "head.json").write_bytes(b"{}")
+    hidden, missing = (reader.get(f"/api/documents/{name}") for name in (id, "d_" + "0" * 16))
+    assert (hidden.status_code, hidden.content) == (missing.status_code, missing.content)
+    assert error(hidden)["code"] == "audit"
+
+
+@pytest.mark.parametrize("address", ["/api/conversations", "/api/conversations?search=休暇", "/api/suggestions", "/api/uploads"])
+def test_what_shows_content_is_recorded_or_not_shown(own_site: Site, address: str):
+    client = own_site.client("builder")
+    before = len(own_site.records("list"))
+    assert client.get(address).status_code == 200
+    assert len(own_site.records("list")) == before + 1
+    assert "休暇" not in str(own_site.records("list"))
+    (own_site.folder / ".hagane" / "audit" / "head.json").write_bytes(b"{}")
+    assert error(client.get(address))["code"] == "audit"
+
+
+def test_a_conversation_is_renamed_on_record_or_not_at_all(own_site: Site):
+    client = own_site.client("builder")
+    id = json.loads(client.post("/api/conversations", json={"question": "在宅勤務は週何日ですか"}).text.splitlines()[-1])["turn"]["conversation"]
+    assert client.patch(f"/api/conversations/{id}", json={"title": "在宅の件"}).json()["title"] == "在宅の件"
+    assert own_site.records("conversation_rename")[-1]["conversation"] == id
+    assert "在宅" not in str(own_site.records("conversation_rename"))
+    head = own_site.folder / ".hagane" / "audit" / "head.json"
+    kept = head.read_bytes()
+    head.write_bytes(b"{}")
+    assert error(client.patch(f"/api/conversations/{id}", json={"title": "別の件"}))["code"] == "audit"
+    head.write_bytes(kept)
+    assert client.get(f"/api/conversations/{id}").json()["title"] == "在宅の件"

@@ -228,6 +228,18 @@ def test_one_persons_conversation_is_nobody_elses(world):
             assert client.delete(f"/api/conversations/{thing.conversation}").status_code == 404
 
 
+@pytest.mark.parametrize("label", LEVELS[1:])
+def test_a_try_at_what_is_above_a_clearance_is_on_record(world, label):
+    """Whatever kind of thing it is: a document, an old version of it, somebody's conversation."""
+    client = world.site.client("reader", "public", name=f"curious-{slug(label)}")
+    thing = world.things[label]
+    for address in (f"/api/documents/{thing.document}", f"/sources/{thing.document}?version={thing.version}", f"/api/conversations/{thing.conversation}"):
+        assert client.get(address).status_code == 404
+    assert client.post(f"/api/turns/{thing.turn}/feedback", json={"kind": "up"}).status_code == 404
+    told = [record.get("hidden") for record in world.site.records("refused") if record["principal"] == f"curious-{slug(label)}"]
+    assert told == [[thing.document], [thing.document, thing.version], [thing.conversation], [thing.turn]]
+
+
 def test_two_peoples_answers_never_meet(world):
     """The same question at the same time by people of different clearances: each gets what they alone would get."""
     question = f"{WORD}の規程の有給休暇は何日ですか？"

@@ -105,9 +105,8 @@ def change_user(
         raise UsageError("nothing to change was named", hint="--role, --clearance, --display, --groups or --drop-second-factor")
     with open_project(project) as opened:
         by = opened.principal(as_)
-        changed = people.change_user(opened, name, role=role, clearance=clearance, display=display, by=by)
-        if groups is not None:
-            changed = people.set_groups(opened, name, [g.strip() for g in groups.split(",") if g.strip()], by=by)
+        names = None if groups is None else [g.strip() for g in groups.split(",") if g.strip()]
+        changed = people.change_user(opened, name, role=role, clearance=clearance, display=display, groups=names, by=by)
         if drop_second_factor:
             people.drop_totp(opened, name, by=by)
     _say_one(changed, json)

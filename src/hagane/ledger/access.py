@@ -29,9 +29,8 @@ class Access:
         if found is None:
             close = nearest(wanted, self._principals)
             known = ", ".join(sorted(self._principals))
-            raise NotFoundError(
-                f"no principal {wanted!r}", hint=f"did you mean {close!r}?" if close else f"hagane.yaml has: {known}"
-            )
+            there = f"hagane.yaml has: {known}" if known else "hagane.yaml has no principals; hagane user list shows the users"
+            raise NotFoundError(f"no principal {wanted!r}", hint=f"did you mean {close!r}?" if close else there)
         return found
 
     def names(self) -> list[str]:

@@ -290,43 +290,64 @@ class Accounts:
             actor = actor_of(connection, by)
             actor.needs("administer")
             account = find(connection, user)
-            values, said = self._checked(connection, actor, account, change)
-            if not values:
-                return account
-            if change.state == "disabled":
-                connection.execute(db.sessions.delete().where(db.sessions.c.user == account.id))
-                connection.execute(db.links.delete().where(db.links.c.user == account.id))
-            if change.state == "active":
-                values |= {"failed": 0, "locked_until": None}
-            connection.execute(update(db.users).where(_u.id == account.id).values(**values, changed_at=now()))
-            self._auditor.record("user.change", principal=by.name, user=account.id, **said)
+            apply(connection, self._auditor, account, checked(connection, actor, account, change), by=by)
             return find(connection, account.id)
 
-    def _checked(
-        self, connection: Connection, actor: Actor, account: Account, change: Change
-    ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Columns to write and what the record says of them."""
-        values: dict[str, Any] = {}
-        said: dict[str, str] = {}
-        if change.role is not None and change.role != account.role:
-            check_role(actor, change.role, before=account.role)
-            require_another_admin(connection, account)
-            values["role"] = change.role
-            said |= {"role_before": account.role, "role": change.role}
-        if change.clearance is not None and change.clearance != account.own:
-            check_grant(actor, change.clearance, before=account.own)
-            values["clearance"] = str(change.clearance)
-            said |= {"clearance_before": str(account.own), "clearance": str(change.clearance)}
-        if change.state == "disabled" and account.state == "active":
-            require_another_admin(connection, account)
-            values["state"] = said["state"] = "disabled"
-        if change.state == "active":  # also ends a lock
-            check_hand_out(actor, account)
-            values["state"] = said["state"] = "active"
-        if change.display is not None and display_name(change.display) not in ("", account.display):
-            values["display"] = display_name(change.display)
-            said["display"] = "changed"
-        return values, said
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A change that may be made: columns to write and what the record says of them."""
+
+    values: Mapping[str, Any]
+    said: Mapping[str, str]
+
+
+def checked(connection: Connection, actor: Actor, account: Account, change: Change) -> Checked:
+    """`change` of `account`, if `actor` may make it; nothing is written. Raises: RefusedError, StateError."""
+    values: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    if change.role is not None and change.role != account.role:
+        check_role(actor, change.role, before=account.role)
+        require_another_admin(connection, account)
+        values["role"] = change.role
+        said |= {"role_before": account.role, "role": change.role}
+    if change.clearance is not None and change.clearance != account.own:
+        check_grant(actor, change.clearance, before=account.own)
+        values["clearance"] = str(change.clearance)
+        said |= {"clearance_before": str(account.own), "clearance": str(change.clearance)}
+    if change.state == "disabled" and account.state == "active":
+        require_another_admin(connection, account)
+        values["state"] = said["state"] = "disabled"
+    if change.state == "active":  # also ends a lock
+        check_hand_out(actor, account)
+        values |= {"state": "active", "failed": 0, "locked_until": None}
+        said["state"] = "active"
+    if change.display is not None and display_name(change.display) not in ("", account.display):
+        values["display"] = display_name(change.display)
+        said["display"] = "changed"
+    return Checked(values, said)
+
+
+def apply(connection: Connection, auditor: Auditor, account: Account, change: Checked, *, by: Principal) -> None:
+    """Write what was checked, with its records. Disabled, an account loses sessions, open links and tokens for good: whoever
+    is let in again later gets new ones."""
+    if not change.values:
+        return
+    if change.values.get("state") == "disabled":
+        connection.execute(db.sessions.delete().where(db.sessions.c.user == account.id))
+        connection.execute(db.links.delete().where(db.links.c.user == account.id))
+    if change.values.get("state", account.state) != account.state:  # enabling too: an older hagane left them alive
+        _revoke_tokens(connection, auditor, account, by=by)
+    connection.execute(update(db.users).where(_u.id == account.id).values(**change.values, changed_at=now()))
+    auditor.record("user.change", principal=by.name, user=account.id, **change.said)
+
+
+def _revoke_tokens(connection: Connection, auditor: Auditor, account: Account, *, by: Principal) -> None:
+    alive = (db.tokens.c.user == account.id, db.tokens.c.revoked_at.is_(None))
+    ids = connection.execute(select(db.tokens.c.id).where(*alive).order_by(db.tokens.c.id)).scalars().all()
+    if ids:
+        auditor.record("token.revoke", principal=by.name, user=account.id, tokens=list(ids))
+        connection.execute(update(db.tokens).where(*alive).values(revoked_at=now()))
 
 
 def names_of(connection: Connection, ids: Sequence[str]) -> dict[str, str]:

@@ -18,9 +18,13 @@ from ..core.types import Principal
 from . import db
 from .accounts import (
     RESERVED,
+    Actor,
+    Change,
     NewUser,
     actor_of,
+    apply,
     check_grant,
+    checked,
     clearance_of,
     display_name,
     find,
@@ -119,9 +123,18 @@ class Groups:
             actor = actor_of(connection, by)
             actor.needs("administer")
             account = find(connection, user)
-            wanted = dict(_group(connection, name) for name in groups)
-            for name in wanted.keys() - set(account.groups):
-                check_grant(actor, wanted[name])
+            wanted = _wanted(connection, actor, account, groups)
+            _put(connection, self._auditor, account.id, wanted, origin=BY_HAND, principal=by.name)
+            return find(connection, account.id)
+
+    def change_with(self, user: str, change: Change, groups: Sequence[str], *, by: Principal) -> Account:
+        """`Accounts.change` and `set_of` as one: all is checked before anything is recorded or written."""
+        with self._db.writing() as connection:
+            actor = actor_of(connection, by)
+            actor.needs("administer")
+            account = find(connection, user)
+            wanted = _wanted(connection, actor, account, groups)
+            apply(connection, self._auditor, account, checked(connection, actor, account, change), by=by)
             _put(connection, self._auditor, account.id, wanted, origin=BY_HAND, principal=by.name)
             return find(connection, account.id)
 
@@ -156,6 +169,14 @@ class Groups:
         wanted = dict(_group(connection, name) for name in named)
         _put(connection, self._auditor, user, wanted, origin=BY_OIDC, principal="system")
         return user
+
+
+def _wanted(connection: Connection, actor: Actor, account: Account, groups: Sequence[str]) -> dict[str, Clearance]:
+    """The groups that `actor` may put `account` into. Raises: NotFoundError, RefusedError."""
+    wanted = dict(_group(connection, name) for name in groups)
+    for name in wanted.keys() - set(account.groups):
+        check_grant(actor, wanted[name])
+    return wanted
 
 
 def _exists(connection: Connection, name: str) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hagane.core.errors import AuditError
+from hagane.core.errors import AuditError, HaganeError, UsageError
+from hagane.core.log import get
 from hagane.core.types import Principal
 from hagane.ledger import checkpoint as points
 from hagane.ledger.audit import newest, records
@@ -16,6 +19,9 @@ from hagane.ledger.audit import verify as check
 from hagane.ledger.ocsf import event
 
 from .wire import Project
+
+log = get("project.audit")
+_MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?")
 
 
 def verify(
@@ -37,7 +43,10 @@ def verify(
     report = check(folder, expect=expect, anchors=lambda chain: [*problems, *points.against(chain, good)])
     last = max(good, key=lambda point: point.count, default=None)
     shown = {"count": len(good), "last": last.count if last else 0, "key": points.public_text(public)}
-    return asdict(report) | {"checkpoints": shown}
+    told = asdict(report) | {"checkpoints": shown}
+    if report.ok and (behind := report.count - shown["last"]) > 0:
+        told["notes"] = (*told["notes"], f"{behind} records stand behind the last checkpoint: no signature covers them yet")
+    return told
 
 
 def checkpoint(project: Project) -> dict[str, Any]:
@@ -46,15 +55,49 @@ def checkpoint(project: Project) -> dict[str, Any]:
     return asdict(made) | {"public_key": points.public_text(project.signing_key())}
 
 
+def anchor(project: Project) -> bool:
+    """Sign the head if records came since the last checkpoint; whether it was signed. For acts that end and for the
+    clock: what hinders it is logged and hinders nothing else."""
+    try:
+        if project.ledger.audit.head().count in (0, project.checkpoints.last()):
+            return False
+        project.ledger.audit.anchor_now(project.checkpoints.write)
+        return True
+    except (HaganeError, OSError) as error:
+        log.warning("not_anchored", error=type(error).__name__)
+        return False
+
+
+def moments(text: str) -> tuple[str, str]:
+    """The first moment that `text` (a date, or ISO date and time) means and the first behind it, as records carry
+    them: a date is its whole day, 09:30 its minute. Without a zone it is UTC. Raises: UsageError."""
+    found = _MOMENT.fullmatch(text.strip())
+    try:
+        if found is None:
+            raise ValueError
+        day, minute, second, zone = found.groups()
+        at = datetime.fromisoformat(f"{day}T{minute or '00:00'}{second or ''}{zone or 'Z'}").astimezone(UTC)
+        fraction = timedelta(milliseconds=1) if second and "." in second else timedelta(seconds=1)
+        after = at + (fraction if second else timedelta(minutes=1) if minute else timedelta(days=1))
+    except (ValueError, OverflowError) as cause:
+        raise UsageError("a time is written as 2026-11-24, 2026-11-24T09:30 or 2026-11-24T09:30+09:00", hint="without a zone it is UTC") from cause
+    return _written(at), _written(after)
+
+
+def _written(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def export(project: Project, *, by: Principal, since: str | None = None) -> Iterator[dict[str, Any]]:
     """Every record, oldest first, as OCSF events; from the ISO time `since` on. Itself an act on record.
-    Raises: AuditError when the chain is broken before the first event is given."""
+    Raises: UsageError for what is no time; AuditError when the chain is broken, before the first event is given."""
+    first = moments(since)[0] if since is not None else ""
     report = check(project.state / "audit")
     if not report.ok:
         raise AuditError(f"the audit log is not whole: {report.problems[0]}", hint="hagane audit verify says where")
     project.ledger.audit.record("export", principal=by.name, what="audit", n=report.count, head=report.head)
     for record in islice(records(project.state / "audit"), report.count):
-        if since is None or record["time"] >= since:
+        if record["time"] >= first:
             yield event(record)
 
 

@@ -51,6 +51,9 @@ def conversations(project: Project, account: Account, *, search: str | None = No
         spoken = ledger.conversations.spoken([talk.id for talk in talks])
         talks = [talk for talk in talks if _holds(talk, spoken.get(talk.id, ()), words)]
     return [_listed(talk, account.principal) for talk in talks]
+    ledger.audit.record_with_others(
+        "list", principal=account.principal.name, what="conversations", asked=ledger.audit.digest(" ".join(words)) if words else None, found=len(talks)
+    )
 
 
 def _holds(talk: Talk, spoken: Sequence[tuple[str, str]], words: Sequence[str]) -> bool:
@@ -116,12 +119,13 @@ def turn_of(project: Project, account: Account, id: str) -> StoredTurn:
 
 
 def rename(project: Project, account: Account, id: str, title: str) -> dict[str, Any]:
-    """Give a conversation another title. Raises: NotFoundError, UsageError."""
+    """Give a conversation another title. Raises: NotFoundError, UsageError, AuditError."""
     title = one_line(title, limit=200)
     if not title:
         raise UsageError("a title needs at least one character")
     _open(project, account, id)
     project.ledger.conversations.rename(id, title, user=account.id)
+    project.ledger.audit.record("conversation_rename", principal=account.principal.name, conversation=id)
     return _listed(_open(project, account, id), account.principal)
 
 

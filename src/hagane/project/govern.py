@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-from hagane.core.errors import UsageError
 from hagane.core.types import Principal
 from hagane.ledger.audit import newest
 
 from . import documents
+from .audit import moments
 from .wire import Project
 
 MOST_LOOKED_AT = 20_000  # records of one request: a rare act in a long log is found in several steps, each fast
@@ -19,20 +19,19 @@ def log(
     project: Project, *, by: Principal, n: int = 50, before: int | None = None, act: str = "", principal: str = "",
     since: str = "", until: str = "",
 ) -> dict[str, Any]:  # fmt: skip
-    """{"records", "next"}: the newest records of an act (or its family, `label`), a principal, and a time (ISO, UTC;
-    a date is its whole day). `next` is what `before` must be to go on, None at the end. Read from the log's end.
+    """{"records", "next"}: the newest records of an act (or its family, `label`), a principal, and a time (ISO, with
+    its zone or in UTC; a date is its whole day). `next` is what `before` must be to go on, None at the end. Read from the log's end.
     The first page is an act on record. Raises: UsageError, AuditError."""
-    if any(text and not text[:4].isdecimal() for text in (since, until)):
-        raise UsageError("a time is written as 2026-11-24 or 2026-11-24T09:30", hint="UTC")
+    first, end = moments(since)[0] if since else "", moments(until)[1] if until else ""
     if before is None:
         project.ledger.audit.record("list", principal=by.name, what="audit")
     found: list[dict[str, Any]] = []
     looked, last = 0, None
     for record in islice(newest(project.state / "audit", before=before), MOST_LOOKED_AT):
         looked, last = looked + 1, record["seq"]
-        if since and record["time"] < since:
+        if record["time"] < first:
             return {"records": found, "next": None}
-        if until and record["time"][: len(until)] > until:
+        if end and record["time"] >= end:
             continue
         if act and record["act"] != act and not record["act"].startswith(act + "."):
             continue

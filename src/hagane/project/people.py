@@ -71,9 +71,11 @@ def change_user(
     clearance: str | None = None,
     display: str | None = None,
     state: Literal["active", "disabled"] | None = None,
+    groups: Sequence[str] | None = None,
     by: Principal,
 ) -> Account:
-    """Change a user (id or name); counts at their next request. `active` also ends a lock after wrong passwords.
+    """Change a user (id or name), all of it or nothing; counts at their next request. `active` also ends a lock after wrong
+    passwords; `disabled` ends sessions, open links and tokens for good. `groups`: as `set_groups`.
     Raises: NotFoundError; RefusedError above what `by` has; StateError for the last active admin."""
     if state not in (None, "active", "disabled"):
         raise UsageError(f"{state!r} is not a state", hint="active or disabled")
@@ -83,17 +85,23 @@ def change_user(
         display=display,
         state=state,
     )
+    if groups is not None:
+        return project.ledger.groups.change_with(user, change, groups, by=by)
     return project.ledger.accounts.change(user, change, by=by)
 
 
 def users(project: Project, *, by: Principal) -> list[Account]:
     """Everyone, by name. Raises: RefusedError without `administer` or `govern`."""
-    return project.ledger.accounts.all(by=by)
+    found: list[Account] = project.ledger.accounts.all(by=by)
+    project.ledger.audit.record("list", principal=by.name, what="users", found=len(found))
+    return found
 
 
 def groups(project: Project, *, by: Principal) -> list[Group]:
     """Every group with its members. Raises: RefusedError without `administer` or `govern`."""
-    return project.ledger.groups.all(by=by)
+    found: list[Group] = project.ledger.groups.all(by=by)
+    project.ledger.audit.record("list", principal=by.name, what="groups", found=len(found))
+    return found
 
 
 def create_group(project: Project, name: str, *, clearance: str, by: Principal) -> Group:
@@ -145,7 +153,9 @@ def create_token(
 
 def tokens(project: Project, user: str, *, by: Principal) -> list[Token]:
     """A user's tokens without their secrets, newest first: one's own, or any as an admin."""
-    return project.ledger.tokens.of(user, by=by)
+    found: list[Token] = project.ledger.tokens.of(user, by=by)
+    project.ledger.audit.record("list", principal=by.name, what="tokens", found=len(found))
+    return found
 
 
 def revoke_token(project: Project, id: str, *, by: Principal) -> None:

@@ -1,4 +1,5 @@
-"""A project as its server runs it: the one writer, with a worker for the jobs and a socket for commands.
+"""A project as its server runs it: the one writer, with a worker for the jobs, a socket for commands, and the
+clock that signs the audit log.
 
 with Running(project):
     ...  # serve
@@ -10,6 +11,8 @@ import contextlib
 import time
 from types import TracebackType
 
+from .audit import anchor
+from .by_clock import Clock
 from .handover import SOCKET, Listener
 from .wire import Project
 from .work import Worker
@@ -26,10 +29,12 @@ class Running:
 
     def __enter__(self) -> Running:
         self._lock.__enter__()
-        self._worker, self._listener = Worker(self._project), Listener(self._project)
+        self._worker, self._listener, self._clock = Worker(self._project), Listener(self._project), Clock(self._project)
         try:
             self._worker.start()
             self._listener.start()
+            anchor(self._project)  # what a killed server left unsigned
+            self._clock.start()
         except BaseException:
             self._worker.stop(ENDS_S)
             self._lock.__exit__(None, None, None)
@@ -42,5 +47,8 @@ class Running:
             self._worker.end_soon()
             self._listener.close(ENDS_S)
             self._worker.stop(max(0.1, end - time.monotonic()))
+            self._clock.stop()
+            self._project.refusals.flush(all_of_them=True)
+            anchor(self._project)
         finally:
             self._lock.__exit__(None, None, None)

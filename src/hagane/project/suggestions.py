@@ -70,7 +70,9 @@ def suggestions(project: Project, account: Account, *, n: int = 4) -> list[Sugge
             with _LOCK:
                 _CACHES[project][clearance] = kept
     readable = project.ledger.marks.readable({one.document for one in kept.found}, clearance=clearance)
-    return [one for one in kept.found if one.document in readable][:n]
+    chosen = [one for one in kept.found if one.document in readable][:n]
+    project.ledger.audit.record_with_others("list", principal=account.principal.name, what="suggestions", found=len(chosen))
+    return chosen
 
 
 def _found(project: Project, clearance: Clearance) -> list[Suggestion]:

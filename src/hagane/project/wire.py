@@ -99,6 +99,13 @@ class Project:
         copy = self.source_root(wanted.checkpoint) if wanted.checkpoint else None
         return Checkpoints(self.state / "audit", key=self.signing_key, every=wanted.every, copy=copy)
 
+    @cached_property
+    def refusals(self) -> Any:
+        """What puts refusals on record."""
+        from .refusals import Refusals
+
+        return Refusals(self)
+
     def signing_key(self) -> Any:
         """The private key of audit checkpoints. Raises: StorageError."""
         from hagane.ledger.checkpoint import signing_key

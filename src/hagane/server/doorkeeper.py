@@ -16,7 +16,7 @@ from hagane.core.accounts import Caller, Permission
 from hagane.core.log import get
 from hagane.project.wire import Project
 
-from .errors import Elsewhere, Refusal, wants_page
+from .errors import Elsewhere, Refusal, on_record, wants_page
 
 log = get("server.doorkeeper")
 
@@ -70,17 +70,13 @@ class Doorkeeper:
                 raise Elsewhere("/password")
             raise Refusal(403, "password_change", "the password must be changed first", hint="open /password")
         if need not in caller.permissions:
-            await self._refuse(request, caller, str(need))
+            await self._refuse(request, str(need))
         return caller
 
-    async def _refuse(self, request: Request, caller: Caller, need: str) -> None:
+    async def _refuse(self, request: Request, need: str) -> None:
         """Recorded, then said. The record names the route's template, never what stood in its place."""
-        route = getattr(request.scope.get("route"), "path", "?")
-        record = self._project.ledger.audit.record
-        name = caller.principal.name
-        site = request.app.state.site
-        await site.threads.run(record, "refused", principal=name, route=route, method=request.method, need=need, token=caller.token)
-        log.info("refused", route=route, need=need)
+        await on_record(request, "permission", need=need)
+        log.info("refused", route=getattr(request.scope.get("route"), "path", "?"), need=need)
         raise Refusal(403, "permission", f"this needs the permission {need!r}", hint=f"ask an administrator for a role with {need!r}")
 
 

@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from hagane.core.errors import HaganeError
+from hagane.core.errors import HaganeError, NotFoundError, RefusedError, UnknownModelError
 from hagane.core.log import get
 
 log = get("server.errors")
@@ -159,11 +159,31 @@ def mistake(error: BaseException) -> Problem:
     return Problem(500, "the server made a mistake", "internal", None, "its kind stands in the log of the server")
 
 
+NAMING = ("document", "doc", "version", "path", "conversation", "turn")  # query fields that name a thing
+
+
+async def on_record(request: Request, code: str, *, need: str | None = None) -> None:
+    """That a signed-in caller was refused: the route's template, hashes of what stood in its place. Raises: AuditError."""
+    caller = getattr(request.state, "caller", None)
+    if caller is None:
+        return
+    site = request.app.state.site
+    named = [*map(str, request.path_params.values()), *(request.query_params.get(name, "") for name in NAMING)]
+    given = {"by": caller.principal, "user": caller.account.id, "named": named, "need": need, "token": caller.token}
+    route = getattr(request.scope.get("route"), "path", "?")
+    await site.threads.run(site.project.refusals.note, code, route=route, method=request.method, **given)
+
+
 def install_errors(app: FastAPI) -> None:
     """All of these answers for `app`. Unknown exceptions are met in limits.py, inside the security headers."""
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, HaganeError)
+        if isinstance(error, RefusedError | NotFoundError) and not isinstance(error, UnknownModelError):
+            try:
+                await on_record(request, error.code)
+            except HaganeError as failed:
+                error = failed
         if error.http_status >= 500:
             log.warning("failed", kind=type(error).__name__, code=error.code)
         return answer(request, of_ours(error, folder=str(request.app.state.site.project.folder)))

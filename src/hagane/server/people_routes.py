@@ -79,11 +79,7 @@ def _made(project: Any, body: NewUser, by: Principal) -> dict[str, Any]:
 
 
 def _changed(project: Any, user: str, body: UserChange, by: Principal) -> dict[str, Any]:
-    given = body.model_dump(exclude_none=True, exclude={"groups"})
-    account = people.change_user(project, user, **given, by=by)
-    if body.groups is not None:
-        account = people.set_groups(project, user, body.groups, by=by)
-    return account_shown(account)
+    return account_shown(people.change_user(project, user, **body.model_dump(exclude_none=True), by=by))
 
 
 # the API
