@@ -26,6 +26,12 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.lock
 	@$(PIP) -r requirements/dev.lock
 	@touch $@
 
+$(VENV)/.train: $(VENV)/.dev requirements/train.lock
+	@echo "setting up: packages for training (torch) ..." >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0
+	@$(PIP) --no-deps -r requirements/train.lock
+	@touch $@
+
 setup: $(VENV)/.models
 
 demo: $(VENV)/.models
@@ -35,7 +41,8 @@ test: $(VENV)/.models $(VENV)/.dev
 	$(BIN)/ruff check src tests bench examples
 	$(TEST)
 
-test-long: $(VENV)/.models $(VENV)/.dev
+test-long: $(VENV)/.models $(VENV)/.dev $(VENV)/.train
+	$(TEST) tests/train -m "not long" -rs
 	$(TEST) -m long -rs
 
 check: $(VENV)/.models $(VENV)/.dev
