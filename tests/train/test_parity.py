@@ -29,7 +29,7 @@ ASKED = {
 
 # --- the gate's own logic, with sides made of paper -------------------------------------------------------------
 
-LETTERS = {n: letter for n, letter in enumerate("有給休暇は二十日です。終")}
+LETTERS = dict(enumerate("有給休暇は二十日です。終"))
 END = 11
 
 

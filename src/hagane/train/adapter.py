@@ -101,8 +101,6 @@ def adapter_to_gguf(folder: Path, base: Path, file: Path, *, label: Label) -> Pa
     """The adapter as a GGUF file that llama.cpp puts beside the base's. Raises: as `read_adapter`; StorageError."""
     import gguf
 
-    from .export import LABEL, architecture_of
-
     found = read_adapter(folder, base)
     plan = plan_of(read_json(base / "config.json"))
     names = gguf.get_tensor_name_map(architecture_of(plan), plan.n_blocks)

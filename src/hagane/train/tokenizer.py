@@ -23,6 +23,14 @@ UNKNOWN = "<unk>"
 MAX_LINE = 4000  # characters; SentencePiece leaves out what is longer than its own bound, in bytes
 MIN_VOCABULARY = 300  # 256 bytes, the marks, a few letters
 CARD = "hagane.json"
+DECODER: dict[str, Any] = {  # of SentencePiece: spaces back, bytes to letters
+    "type": "Sequence",
+    "decoders": [
+        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +166,7 @@ def sentencepiece_table(processor: Any, kind: Family) -> dict[str, Any]:
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
         "pre_tokenizer": None,
         "post_processor": _begins(kind, added),
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-            ],
-        },
+        "decoder": DECODER,
         "model": {
             "type": "BPE", "dropout": None, "unk_token": UNKNOWN, "continuing_subword_prefix": None,
             "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
@@ -186,17 +187,20 @@ def merges_of(scores: dict[str, float], vocabulary: dict[str, int]) -> list[list
 
 
 def _begins(kind: Family, added: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What stands in front of every text: the family's beginning mark, where it has one."""
     if not kind.bos:
         return None
-    number = next(row["id"] for row in added if row["content"] == kind.bos)
-    mark = {"SpecialToken": {"id": kind.bos, "type_id": 0}}
+    return begins(kind.bos, next(row["id"] for row in added if row["content"] == kind.bos))
+
+
+def begins(mark: str, number: int) -> dict[str, Any]:
+    """The post-processor that puts one mark in front of every text."""
+    said = {"SpecialToken": {"id": mark, "type_id": 0}}
     one, two = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
     return {
         "type": "TemplateProcessing",
-        "single": [mark, one],
-        "pair": [mark, one, two],
-        "special_tokens": {kind.bos: {"id": kind.bos, "ids": [number], "tokens": [kind.bos]}},
+        "single": [said, one],
+        "pair": [said, one, two],
+        "special_tokens": {mark: {"id": mark, "ids": [number], "tokens": [mark]}},
     }
 
 
