@@ -16,11 +16,18 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="Where the master key is
 
 
 @keys.command()
-def create(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet, outside .hagane and all sources.")]) -> None:
+def create(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet, outside .hagane and all sources.")],
+    json: Json = False,
+) -> None:
     """Write a new random master key into FILE, for its owner only. Keep a copy apart from the project's backups."""
     from hagane.project.keys import create as make
 
-    print(make(file))
+    made = make(file)
+    if json:
+        print_json({"created": str(made)})
+    else:
+        print(made)
     say("without this key nothing of an encrypted project can be read: keep a copy in another place")
 
 
@@ -41,23 +48,27 @@ def status(project: ProjectDir = HERE, as_: As = None, json: Json = False) -> No
 
 
 @keys.command()
-def on(key: Key, project: ProjectDir = HERE, as_: As = None) -> None:
+def on(key: Key, project: ProjectDir = HERE, as_: As = None, json: Json = False) -> None:
     """Encrypt an existing project and name KEY in hagane.yaml. Interrupted, the same command goes on."""
     from hagane.project.keys import turn_on, written_key
 
     with open_project(project) as opened:
         written = written_key(key, folder=opened.folder, here=Path.cwd())
         turn_on(opened, written, by=opened.principal(as_), emit=_told)
+    if json:
+        _print_status(project, as_)
     say("encrypted; older copies and backups of .hagane are not: delete them")
 
 
 @keys.command()
-def off(project: ProjectDir = HERE, as_: As = None) -> None:
+def off(project: ProjectDir = HERE, as_: As = None, json: Json = False) -> None:
     """Decrypt the project, take the key out of hagane.yaml and delete .hagane/keys. Interrupted, it goes on."""
     from hagane.project.keys import turn_off
 
     with open_project(project) as opened:
         turn_off(opened, by=opened.principal(as_), emit=_told)
+    if json:
+        _print_status(project, as_)
     say("decrypted")
 
 
@@ -67,6 +78,7 @@ def rotate(
     deep: Annotated[bool, typer.Option("--deep", help="A new project key and new keys for the ledger's columns, too.")] = False,
     project: ProjectDir = HERE,
     as_: As = None,
+    json: Json = False,
 ) -> None:
     """Let another master key open the project, and name it in hagane.yaml. The old one opens nothing any more."""
     from hagane.project.keys import rotate as change
@@ -75,7 +87,17 @@ def rotate(
     with open_project(project) as opened:
         written = written_key(to, folder=opened.folder, here=Path.cwd()) if to else None
         change(opened, written, by=opened.principal(as_), deep=deep)
+    if json:
+        _print_status(project, as_)
     say("rotated; keep the old key only as long as you keep backups that it opens")
+
+
+def _print_status(project: Path, as_: str | None) -> None:
+    """How it is now: what `status --json` prints."""
+    from hagane.project.keys import status as look
+
+    with open_project(project) as opened:
+        print_json(look(opened, by=opened.principal(as_)))
 
 
 def _told(event: Mapping[str, Any]) -> None:
