@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
 from hagane.core.errors import StateError
 from hagane.core.labels import Label, join
 
@@ -36,11 +42,17 @@ class Loader:
     def batch_at(self, state: State) -> Batch:
         """This process's rows of a step, with the join of their documents' labels."""
         rows = self.order.rows_of_rank(state, rank=self._rank, world=self._world)
+        return self._batch(rows, n_rows=-(-self.order.batch // self._world), step=state.step)
+
+    def all_ranks(self, state: State) -> Batch:
+        """The rows of a step of all processes together; the last step of an epoch may have fewer."""
+        return self._batch(self.order.rows(state), n_rows=0, step=state.step)
+
+    def _batch(self, rows: NDArray[np.int64], *, n_rows: int, step: int) -> Batch:
         pieces = [self._plan.pieces(int(row)) for row in rows]
-        n_rows = -(-self.order.batch // self._world)
         made = [packed(self._shards, row, self.T) for row in pieces] + [blank(self.T)] * (n_rows - len(rows))
         label = join(*(self._shards.origin(document).label for row in pieces for document, _, _ in row))
-        return stack(made, step=state.step, label=label)
+        return stack(made, step=step, label=label)
 
     def documents_of(self, state: State) -> list[list[Origin]]:
         """The documents of each row of a step, of all processes: what to name when a batch goes wrong."""
@@ -50,3 +62,30 @@ class Loader:
     def steps_of(self, document: int, *, seed: int, epoch: int) -> list[int]:
         """The steps of an epoch at which a document is learnt, in the order of its text; one per piece."""
         return [self.order.step_of(row, seed=seed, epoch=epoch) for row in self._plan.rows_of(document)]
+
+
+class Stream:
+    """A loader as the training loop wants it (`loop.Data`): steps counted over all epochs, every rank's rows."""
+
+    def __init__(self, loader: Loader, *, seed: int) -> None:
+        self._loader, self._seed = loader, seed
+
+    def batch(self, step: int) -> Batch:
+        """The rows of all processes, each of which takes its own."""
+        return replace(self._loader.all_ranks(self._at(step)), step=step)
+
+    def state(self, step: int) -> tuple[int, int, int]:
+        """Seed, epoch, step within the epoch."""
+        at = self._at(step)
+        return at.seed, at.epoch, at.step
+
+    def documents(self, step: int, row: int) -> list[str]:
+        """What a row of the step's batch was made of, as FILE:LINE."""
+        return [f"{one.source}:{one.line}" for one in self._loader.documents_of(self._at(step))[row]]
+
+    def epoch(self) -> Iterator[Batch]:
+        """Every row once: how dev data is read."""
+        return (self.batch(step) for step in range(self._loader.n_steps))
+
+    def _at(self, step: int) -> State:
+        return self._loader.order.state_at(step, seed=self._seed)
