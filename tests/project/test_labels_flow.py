@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from small_company import Folder
 
 from hagane.core.errors import HaganeError, NotFoundError, RefusedError
-from hagane.core.labels import Clearance, Label
+from hagane.core.labels import PUBLIC, Clearance, Label
 from hagane.core.types import Block, Chunk, Place, Principal
 from hagane.index.memory import MemoryIndex
 from hagane.index.words import Ngram
@@ -94,8 +94,9 @@ class Memory:
         self.audit: list[str] = []
         self.watchers: list = []
         marks = SimpleNamespace(readable=lambda ids, *, clearance: set(ids))  # no second look: the search alone must hold
-        audit = SimpleNamespace(record=lambda act, **fields: self.audit.append(f"{act} {fields!r}"))
-        self.ledger = SimpleNamespace(marks=marks, audit=audit)
+        audit = SimpleNamespace(record=lambda act, **fields: self.audit.append(f"{act} {fields!r}"), digest=lambda text: "0" * 64)
+        talks = SimpleNamespace(written=lambda: None, standing=lambda ids: dict.fromkeys(ids, PUBLIC))
+        self.ledger = SimpleNamespace(marks=marks, audit=audit, conversations=talks)
 
     def answers(self, answerer: str | None = None) -> Answers:
         return Answers(self.analyzer, config=AnswerConfig(threshold=0.2), embedder=self.embedder)

@@ -11,7 +11,8 @@ HaganeError                     exit 1, HTTP 500
 ├── RefusedError                HTTP 403: a label, a law or a safety limit says no
 ├── StateError                  HTTP 409: the project is not in a state that allows this
 │   ├── IncompleteError         the index is not complete yet
-│   └── StoppedError            ended because someone asked for it; what was done is kept
+│   ├── StoppedError            ended because someone asked for it; what was done is kept
+│   └── ChangedError            what it was made from was erased, or its label rose, before it was done
 ├── BusyError                   HTTP 503: too many ask at once; try again in a moment
 ├── TooLargeError               HTTP 413: more bytes than a quota allows
 ├── StorageError                HTTP 507: disk full, unreadable or damaged state
@@ -87,6 +88,10 @@ class IncompleteError(StateError):
 
 class StoppedError(StateError):
     code, retryable = "stopped", True
+
+
+class ChangedError(StateError):
+    code, retryable = "changed", True
 
 
 class BusyError(HaganeError):

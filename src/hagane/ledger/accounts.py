@@ -18,10 +18,11 @@ from sqlalchemy import Connection, Select, and_, func, select, update
 
 from ..core.accounts import ROLES, Account, Permission, Role
 from ..core.errors import NotFoundError, RefusedError, StateError, UsageError, nearest
-from ..core.labels import Clearance, Label, join_clearances
+from ..core.labels import Clearance, Label, join, join_clearances
 from ..core.seams import Auditor
 from ..core.types import Principal
 from . import db
+from .conversations import labels_now
 from .records import now
 
 LONGEST_NAME = 64
@@ -268,11 +269,12 @@ class Accounts:
             return actor_of(connection, by)
 
     def conversation(self, id: str) -> tuple[str, Label] | None:
-        """(id of its user, its label), whoever asks; None when there is none."""
+        """(id of its user, the label that counts now), whoever asks; None when there is none."""
         c = db.conversations.c
         with self._db.reading() as connection:
             row = connection.execute(select(c.user, c.label).where(c.id == id)).first()
-        return None if row is None else (row.user, Label.parse(row.label))
+            raised = labels_now(connection, db.turns, db.turns.c.conversation, [id]).get(id, ())
+        return None if row is None else (row.user, join(Label.parse(row.label), *raised))
 
     def create(self, new: NewUser, *, by: Principal, taken: Collection[str]) -> Account:
         """A new user. `taken` are names that are none of users. Raises: StateError, RefusedError, UsageError."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 
 from ..core.errors import NotFoundError
-from ..core.labels import Label, join
+from ..core.labels import Clearance, Label, join
 from . import db
 from .lineage import link
 from .records import now
@@ -106,13 +106,27 @@ class Conversations:
         return replace(turn, label=join(turn.label, *now_is.get(id, ())))
 
     def add(
-        self, turn: StoredTurn, *, user: str, title: str, made_from: Sequence[str], replaces: str | None = None
+        self,
+        turn: StoredTurn,
+        *,
+        user: str,
+        title: str,
+        made_from: Sequence[str],
+        clearance: Clearance,
+        replaces: str | None = None,
     ) -> StoredTurn:
         """Store a turn and what it was made from (versions); the conversation is made with its first one. The turn
-        `replaces` leaves. The conversation's label is the join of all that ever went into it.
+        `replaces` leaves. The conversation's label is the join of all that ever went into it. When a version has left
+        meanwhile, or its label does not flow to `clearance` any more, the answer is stored empty: see the result.
         Raises: NotFoundError when the conversation, or the turn to be replaced, was deleted meanwhile."""
         at = now()
-        with self._db.writing() as connection:
+        with self._db.writing() as connection:  # whoever erases waits, and then finds the edges
+            kept = standing(connection, made_from)
+            label = join(turn.label, *(label for label, _ in kept.values()))
+            if len(kept) < len(set(made_from)) or not label.flows_to(clearance):
+                kept, turn = {}, replace(turn, answer=ERASED)
+            else:
+                turn = replace(turn, label=label)
             seq = self._place(connection, turn, user=user, title=title, at=at, replaces=replaces)
             row = {
                 "id": turn.id, "conversation": turn.conversation, "seq": seq, "label": str(turn.label),
@@ -121,8 +135,18 @@ class Conversations:
             }  # fmt: skip
             connection.execute(db.turns.insert(), db.owned(connection, db.turns, [row]))
             db.upsert(connection, db.nodes, [{"id": turn.id, "label": str(turn.label)}])
-            link(connection, [(turn.id, made_from)])
+            # also the documents: a version that gives way to newer ones takes its edges along
+            link(connection, [(turn.id, [*kept, *{document for _, document in kept.values()}])])
         return _turn(row)
+
+    def standing(self, versions: Sequence[str]) -> dict[str, Label]:
+        """The labels that count now of those of `versions` that are still kept: the version's joined with its document's."""
+        with self._db.reading() as connection:
+            return {id: label for id, (label, _) in standing(connection, versions).items()}
+
+    def written(self) -> int | None:
+        """The same number twice: nothing in the ledger changed between. None: it cannot be told. Takes microseconds."""
+        return self._db.watermark.now()
 
     def _place(
         self, connection: Connection, turn: StoredTurn, *, user: str, title: str, at: str, replaces: str | None
@@ -165,7 +189,7 @@ class Conversations:
 
 
 def erase_answers(connection: Connection, parents: Sequence[str]) -> int:
-    """Empty the answers that quote one of `parents` (versions that leave): what is erased is erased here, too.
+    """Empty the answers that quote one of `parents` (documents and versions that leave): what is erased is erased here, too.
     The question stays: it is the user's. Feedback on such an answer leaves with it. How many answers."""
     ids: set[str] = set()
     for batch in db.batches(list(parents)):
@@ -211,14 +235,36 @@ def _labels_now(connection: Connection, key: ColumnElement[str], ids: Sequence[s
 
 
 def labels_now(connection: Connection, table: Table, key: ColumnElement[str], ids: Sequence[str]) -> dict[str, list[Label]]:
-    """The labels that the versions behind rows of `table` (turns, feedback) carry now, by `key`."""
+    """The labels that the versions and documents behind rows of `table` (turns, feedback) carry now, by `key`."""
     found: dict[str, list[Label]] = {}
-    joined = table.join(db.edges, db.edges.c.child == table.c.id).join(db.versions, db.versions.c.id == db.edges.c.parent)
-    joined = joined.join(db.documents, db.documents.c.id == db.versions.c.document)
+    e, v, d = db.edges.c, db.versions.c, db.documents.c
+    joined = table.join(db.edges, e.child == table.c.id).outerjoin(db.versions, v.id == e.parent)
+    joined = joined.outerjoin(db.documents, d.id == func.coalesce(v.document, e.parent))
     for batch in db.batches(ids):
-        query = select(key, db.versions.c.label, db.documents.c.label).select_from(joined).where(key.in_(batch)).distinct()
+        query = select(key, v.label, d.label).select_from(joined).where(key.in_(batch)).distinct()
         for id, *labels in connection.execute(query):
-            found.setdefault(id, []).extend(Label.parse(label) for label in labels)
+            found.setdefault(id, []).extend(Label.parse(label) for label in labels if label is not None)
+    return found
+
+
+def known(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Those of `ids` that are kept documents or versions."""
+    found: set[str] = set()
+    for column in (db.versions.c.id, db.documents.c.id):
+        for batch in db.batches(sorted(set(ids))):
+            found |= set(connection.execute(select(column).where(column.in_(batch))).scalars())
+    return found
+
+
+def standing(connection: Connection, versions: Sequence[str]) -> dict[str, tuple[Label, str]]:
+    """Of those of `versions` that are still kept: (the label that counts now, their document)."""
+    found: dict[str, tuple[Label, str]] = {}
+    v, d = db.versions.c, db.documents.c
+    joined = db.versions.join(db.documents, d.id == v.document)
+    for batch in db.batches(sorted(set(versions))):
+        query = select(v.id, v.document, v.label, d.label).select_from(joined).where(v.id.in_(batch))
+        for id, document, *labels in connection.execute(query):
+            found[id] = join(*(Label.parse(label) for label in labels)), document
     return found
 
 

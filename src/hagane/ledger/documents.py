@@ -271,7 +271,7 @@ class Documents:
                 query = select(db.versions).where(db.versions.c.document.in_(batch))
                 versions += [dict(row) for row in connection.execute(query).mappings()]
                 widowed += connection.execute(select(c.id).where(c.duplicate_of.in_(batch))).scalars()
-            erase_answers(connection, [row["id"] for row in versions])
+            erase_answers(connection, [*ids, *(row["id"] for row in versions)])
             forgotten = forget(connection, [*ids, *(row["id"] for row in versions)])
             for batch in db.batches(ids):
                 connection.execute(db.documents.delete().where(c.id.in_(batch)))

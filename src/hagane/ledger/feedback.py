@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from ..core.errors import ChangedError
 from ..core.labels import Clearance, Label, join
 from . import db
-from .conversations import labels_now
+from .conversations import known, labels_now
 from .lineage import link
 from .records import now
 
@@ -38,11 +39,13 @@ class Feedback:
 
     def add(self, said: Said, *, instead: Sequence[Kind] = ()) -> None:
         """Store `said`; what the same user said of the same turn with a kind of `instead` leaves. It is made from what
-        the turn was made from."""
+        the turn was made from. Raises: ChangedError when the turn left, or what it quotes was erased."""
         f, e = db.feedback.c, db.edges.c
         with self._db.writing() as connection:
             _delete(connection, f.turn == said.turn, f.user == said.user, f.kind.in_(instead))
             made_from = connection.execute(select(e.parent).where(e.child == said.turn)).scalars().all()
+            if not _stands(connection, said, made_from):
+                raise ChangedError("the answer is not there any more", hint="load the page again")
             db.upsert(connection, db.nodes, [{"id": said.id, "label": str(said.label)}])
             link(connection, [(said.id, made_from)])
             row = {"id": said.id, "turn": said.turn, "user": said.user, "kind": said.kind, "label": str(said.label)}
@@ -76,6 +79,14 @@ class Feedback:
             now_is = labels_now(connection, db.feedback, f.id, [row["id"] for row in rows])
         said = [Said(**{**row, "label": join(Label.parse(row["label"]), *now_is.get(row["id"], ()))}) for row in rows]
         return [one for one in said if one.label.flows_to(clearance)][:n]
+
+
+def _stands(connection: Connection, said: Said, made_from: Sequence[str]) -> bool:
+    """Whether the turn still says what `said` quotes of it, and all that it was made from is still kept."""
+    answer = connection.execute(select(db.turns.c.answer).where(db.turns.c.id == said.turn)).scalar()
+    if answer is None or any(said.body.get(name, answer.get(name)) != answer.get(name) for name in ("answer", "citations")):
+        return False
+    return not set(made_from) - known(connection, made_from)
 
 
 def _delete(connection: Connection, *where: ColumnElement[bool]) -> None:

@@ -27,6 +27,7 @@ from hagane.ledger.records import Version
 from hagane.rag.answer_rewrite import Turn
 
 from . import questions
+from .meanwhile import Reader
 from .wire import Project
 
 TITLE = 60  # characters
@@ -50,10 +51,10 @@ def conversations(project: Project, account: Account, *, search: str | None = No
         talks = [talk for talk in talks if can_read(talk.label, account.principal)]
         spoken = ledger.conversations.spoken([talk.id for talk in talks])
         talks = [talk for talk in talks if _holds(talk, spoken.get(talk.id, ()), words)]
-    return [_listed(talk, account.principal) for talk in talks]
     ledger.audit.record_with_others(
         "list", principal=account.principal.name, what="conversations", asked=ledger.audit.digest(" ".join(words)) if words else None, found=len(talks)
     )
+    return [_listed(talk, account.principal) for talk in talks]
 
 
 def _holds(talk: Talk, spoken: Sequence[tuple[str, str]], words: Sequence[str]) -> bool:
@@ -124,8 +125,8 @@ def rename(project: Project, account: Account, id: str, title: str) -> dict[str,
     if not title:
         raise UsageError("a title needs at least one character")
     _open(project, account, id)
-    project.ledger.conversations.rename(id, title, user=account.id)
     project.ledger.audit.record("conversation_rename", principal=account.principal.name, conversation=id)
+    project.ledger.conversations.rename(id, title, user=account.id)
     return _listed(_open(project, account, id), account.principal)
 
 
@@ -137,13 +138,20 @@ def delete(project: Project, account: Account, id: str) -> None:
 
 
 def ask(
-    project: Project, account: Account, question: str, *, conversation: str | None = None, retry: str | None = None
+    project: Project,
+    account: Account,
+    question: str,
+    *,
+    conversation: str | None = None,
+    retry: str | None = None,
+    reader: Reader | None = None,
 ) -> Iterator[Begun | AnswerPart | dict[str, Any]]:
     """Where it will be stored, pieces of the answer as they are sure, and last the turn as it is stored. Without `conversation` a new one
-    begins. `retry` is the id of the last turn: its question is asked again, the new turn takes its place.
+    begins. `retry` is the id of the last turn: its question is asked again, the new turn takes its place. `reader` is
+    asked again before each piece.
 
-    Closed early, what was shown is stored, marked as stopped. Raises: NotFoundError, UsageError, StateError,
-    AuditError, ModelError.
+    Closed early, what was shown is stored, marked as stopped; empty where its sources left or rose above the account.
+    Raises: NotFoundError, UsageError, StateError, ChangedError, SignInError, RefusedError, AuditError, ModelError.
     """
     by = account.principal
     talk = _open(project, account, conversation) if conversation else None
@@ -154,13 +162,15 @@ def ask(
         question = turns.pop().question
     questions.check_question(question)
     history = [Turn(turn.asked, turn.label) for turn in turns]
-    thread = questions.Conversation(project, by=by, history=history, own=own_label(project, by))
-    asking = _Asking(account.id, talk.id if talk else new_id("c"), bool(talk), question, retry, time.perf_counter())
+    thread = questions.Conversation(project, by=by, history=history, own=own_label(project, by), reader=reader)
+    asking = _Asking(account, talk.id if talk else new_id("c"), bool(talk), question, retry, time.perf_counter())
     parts: list[AnswerPart] = []
     try:
         yield asking.begun
         for piece in thread.stream(question):
             if isinstance(piece, Answer):
+                if talk is not None:
+                    _open(project, account, talk.id)  # its earlier turns may have risen meanwhile
                 stored = asking.store(project, thread, questions.answer_shown(piece) | {"marks": marks(parts)}, piece.label)
                 yield turn_shown(stored)
                 return
@@ -184,9 +194,9 @@ class Begun:
 class _Asking:
     """Who asked what, where it is to be stored, and since when."""
 
-    def __init__(self, user: str, talk: str, is_known: bool, question: str, retry: str | None, started: float) -> None:
+    def __init__(self, account: Account, talk: str, is_known: bool, question: str, retry: str | None, started: float) -> None:
         self.begun = Begun(talk, new_id("t"))
-        self._user, self._is_known = user, is_known
+        self._account, self._is_known = account, is_known
         self._question, self._retry, self._started = question, retry, started
         self.is_stored = False
 
@@ -207,7 +217,10 @@ class _Asking:
         if answer["model"] != "extract":  # a model read more than it cites
             made_from |= {passage.chunk.version for passage in thread.read}
         title = one_line(self._question, limit=TITLE)
-        return project.ledger.conversations.add(turn, user=self._user, title=title, made_from=sorted(made_from), replaces=self._retry)
+        return project.ledger.conversations.add(
+            turn, user=self._account.id, title=title, made_from=sorted(made_from), clearance=self._account.principal.clearance,
+            replaces=self._retry,
+        )  # fmt: skip
 
 
 def marks(parts: Sequence[AnswerPart]) -> list[list[int]]:

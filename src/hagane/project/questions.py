@@ -19,6 +19,7 @@ from hagane.core.types import Answer, AnswerPart, Passage, Principal
 from hagane.rag.answer_rewrite import Turn, rewrite
 from hagane.rag.retrieve import Retrieved
 
+from .meanwhile import Reader, Sources
 from .watch import watching
 from .wire import Project
 
@@ -81,9 +82,9 @@ def passage_shown(passage: Passage) -> dict[str, Any]:
     }
 
 
-def _ids(passages: tuple[Passage, ...]) -> str:
-    """What was read, short enough for one audit field: the first chunks' ids."""
-    return " ".join(passage.chunk.id for passage in passages[:10])
+def _ids(passages: tuple[Passage, ...]) -> list[str]:
+    """What was read: the ids of all its chunks, at most 200."""
+    return [passage.chunk.id for passage in passages]
 
 
 class Conversation:
@@ -97,8 +98,9 @@ class Conversation:
         answerer: str | None = None,
         history: Sequence[Turn] = (),
         own: Label = PUBLIC,
+        reader: Reader | None = None,
     ) -> None:
-        """`own` is the label of what the person writes. Raises: RefusedError."""
+        """`own` is the label of what the person writes; `reader` is asked before each piece. Raises: RefusedError."""
         for turn in history:
             if not turn.label.flows_to(by.clearance):
                 raise RefusedError(f"{by.name} may not go on with this conversation", hint="its label is above the clearance")
@@ -107,6 +109,7 @@ class Conversation:
         self._answers = project.answers(answerer)
         self.turns = list(history)
         self._own = own
+        self._reader = reader
         self.asked = ""  # the last question as it was searched
         self.read: tuple[Passage, ...] = ()  # what it found: an answer that was cut off may hold any of it
 
@@ -148,19 +151,25 @@ class Conversation:
             "ask", principal=by.name, asked=project.ledger.audit.digest(question), chunks=_ids(found.passages),
             found=len(found.passages), answerer=self._answers.config.answerer, label=str(self.label),
         )  # fmt: skip
-        pieces = self._answers.stream(
+        made = self._answers.stream(
             asked, found.passages, statistics=found.statistics, label=self.label, index=project.share_complete(), own=question
         )
-        waiting = time.perf_counter()
-        with project.turns if self._answers.config.answerer == "extract" else contextlib.nullcontext():
-            waited = time.perf_counter() - waiting
-            first = next(pieces)  # all the work is in it: with more at once than cores, each would wait for all
-        for piece in itertools.chain((first,), pieces):
-            if isinstance(piece, Answer):
-                total = time.perf_counter() - started
-                piece = replace(piece, timings_s={"search": searched, "waited": waited, **piece.timings_s, "total": total})
-                self.turns.append(Turn(asked, piece.label))
-            yield piece
+        sources = Sources(project, found.passages, clearance=by.clearance)
+        with contextlib.closing(made) as pieces:  # type: ignore[type-var]
+            waiting = time.perf_counter()
+            with project.turns if self._answers.config.answerer == "extract" else contextlib.nullcontext():
+                waited = time.perf_counter() - waiting
+                first = next(pieces)  # all the work is in it: with more at once than cores, each would wait for all
+            for piece in itertools.chain((first,), pieces):
+                is_last = isinstance(piece, Answer)
+                label = join(self.label, sources.check(last=is_last))
+                if self._reader is not None:
+                    self._reader(label, last=is_last)
+                if isinstance(piece, Answer):
+                    total = time.perf_counter() - started
+                    piece = replace(piece, timings_s={"search": searched, "waited": waited, **piece.timings_s, "total": total})
+                    self.turns.append(Turn(asked, piece.label))
+                yield piece
 
 
 def ask(project: Project, question: str, *, by: Principal, answerer: str | None = None) -> Answer:

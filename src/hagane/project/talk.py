@@ -22,7 +22,9 @@ from hagane.models import catalog
 from hagane.rag.answer_rewrite import Turn, rewrite
 
 from .abstain import abstention
+from .chat import own_label
 from .config import FILE
+from .meanwhile import Reader
 from .questions import Conversation, answer_shown
 from .watch import watching
 from .wire import Project
@@ -80,26 +82,35 @@ def whole(clearance: Clearance, project: Project) -> Label:
 
 
 def label_of(project: Project, message: Message, said: str | None, *, by: Principal) -> Label:
-    """The label of one message that a client sends: what the asker writes is the asker's own (public); an answer or a
-    tool's result has the label that the client gives back with it, and without one that of all the asker may see."""
+    """The label of one message that a client sends: what the asker writes has the label of what the page's reader
+    types; an answer or a tool's result has the label that the client gives back with it, and without one that of all the asker may see."""
     if message.role in ("system", "user"):
-        return PUBLIC
+        return own_label(project, by)
     if said is None:
         return whole(by.clearance, project)
     return project.label(said)
 
 
 class Talk:
-    """One answer to a list of messages. `labels`: for each message what the client says its label is, or None.
+    """One answer to a list of messages. `labels`: for each message what the client says its label is, or None. `reader`
+    is asked before each piece.
 
     What was asked is on record before the first piece is given out; what it cost before the last one, or when the
-    reader goes away. Raises: UnknownModelError, UsageError, RefusedError, LabelError, ModelError, AuditError.
+    reader goes away. Raises: UnknownModelError, UsageError, RefusedError, SignInError, ChangedError, LabelError,
+    ModelError, AuditError.
     """
 
     def __init__(
-        self, project: Project, request: ChatRequest, labels: Sequence[str | None], *, model: str, by: Principal
+        self,
+        project: Project,
+        request: ChatRequest,
+        labels: Sequence[str | None],
+        *,
+        model: str,
+        by: Principal,
+        reader: Reader | None = None,
     ) -> None:
-        self._project, self._by = project, by
+        self._project, self._by, self._reader = project, by, reader
         self.model = model
         self._each = [label_of(project, m, said, by=by) for m, said in zip(request.messages, labels, strict=True)]
         self.label = join(*self._each)
@@ -152,6 +163,8 @@ class Talk:
             try:
                 for delta in deltas:
                     recorded.result()
+                    if self._reader is not None:
+                        self._reader(self.label)
                     seen.delta(delta)
                     yield delta
             finally:
@@ -167,7 +180,7 @@ class Talk:
         if any(part.kind != "text" for message in request.messages if message.role == "user" for part in message.parts):
             raise UsageError("the assistant reads text only")
         question, turns = self._history()
-        pieces = Conversation(self._project, by=self._by, history=turns).stream(question)
+        pieces = Conversation(self._project, by=self._by, history=turns, own=own_label(self._project, self._by), reader=self._reader).stream(question)
         for piece in pieces:
             if isinstance(piece, AnswerPart):
                 yield Delta(piece.text)
@@ -183,6 +196,8 @@ class Talk:
         for message, label in zip(self._request.messages, self._each, strict=True):
             if message.role == "user":
                 turns.append(Turn(message.text, label))
+            elif message.role == "system":
+                continue  # not read; its label is that of the question
             elif turns:
                 turns[-1] = Turn(turns[-1].question, join(turns[-1].label, label))
             elif label != PUBLIC:

@@ -151,13 +151,16 @@ async def delete_conversation(caller: Asking, site: Site, id: Id) -> None:
 
 @router.post("/api/conversations", tags=["chat"], responses=STREAMED, response_class=Response, summary="Ask, in a new conversation")
 async def ask_first(caller: Asking, request: Request, site: Site, body: Question) -> Response:
-    return _streamed(request, site, caller, lambda: chat.ask(site.project, caller.account, body.question))
+    reader = site.doorkeeper.reader(request)
+    return _streamed(request, site, caller, lambda: chat.ask(site.project, caller.account, body.question, reader=reader))
 
 
 @router.post("/api/conversations/{id}/turns", tags=["chat"], responses=STREAMED, response_class=Response, summary="Ask on")
 async def ask_on(caller: Asking, request: Request, site: Site, id: Id, body: FollowUp) -> Response:
+    reader = site.doorkeeper.reader(request)
+
     def make() -> Iterator[Any]:
-        return chat.ask(site.project, caller.account, body.question, conversation=id, retry=body.retry)
+        return chat.ask(site.project, caller.account, body.question, conversation=id, retry=body.retry, reader=reader)
 
     return _streamed(request, site, caller, make)
 

@@ -14,6 +14,7 @@ from fastapi import Request
 
 from hagane.core.accounts import Caller, Permission
 from hagane.core.log import get
+from hagane.project.meanwhile import Reader
 from hagane.project.wire import Project
 
 from .errors import Elsewhere, Refusal, on_record, wants_page
@@ -72,6 +73,17 @@ class Doorkeeper:
         if need not in caller.permissions:
             await self._refuse(request, str(need))
         return caller
+
+    def reader(self, request: Request) -> Reader:
+        """Who sends `request`, to be asked for again while the answer goes out. For a route that admitted them; call
+        what it looks with from a thread."""
+        people, project = self._people, self._project
+        given = request.headers.get("authorization")
+        if given is not None:
+            secret = given.partition(" ")[2].strip()
+            return Reader(lambda: people.bearer_known(project, secret) or people.bearer(project, secret))
+        cookie = request.cookies.get(COOKIE, "")
+        return Reader(lambda: people.session(project, cookie))
 
     async def _refuse(self, request: Request, need: str) -> None:
         """Recorded, then said. The record names the route's template, never what stood in its place."""

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from hagane.core.accounts import Caller
 from hagane.core.errors import UnknownModelError
 from hagane.core.types import ChatRequest
 from hagane.project import talk
+from hagane.project.meanwhile import Reader
 
 from .access import Asking, Site
 from .openai_answers import Completion, ModelList, ModelOut, ResponseOut, Vectors, streamed
@@ -47,21 +48,21 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @router.post("/v1/chat/completions", responses=streamed(Completion), response_class=Response, summary="Ask the assistant, or a model")
-async def chat_completions(body: ChatBody, caller: Asking, site: Site) -> Response:
-    begin = partial(_talk, site, caller, body.request(), body.labels, body.model)
+async def chat_completions(body: ChatBody, caller: Asking, request: Request, site: Site) -> Response:
+    begin = partial(_talk, site, caller, body.request(), body.labels, body.model, site.doorkeeper.reader(request))
     if body.stream:
         return _pieces(site, caller, lambda: chunks(begin(), with_usage=body.with_usage), media=EVENTS)
     return _pieces(site, caller, lambda: completion(begin()), media=JSON)
 
 
 @router.post("/v1/responses", responses=streamed(ResponseOut), response_class=Response, summary="Ask; nothing is stored")
-async def responses(body: ResponsesBody, caller: Asking, site: Site) -> Response:
-    request, labels = body.talk()
-    begin = partial(_talk, site, caller, request, labels, body.model)
+async def responses(body: ResponsesBody, caller: Asking, request: Request, site: Site) -> Response:
+    wanted, labels = body.talk()
+    begin = partial(_talk, site, caller, wanted, labels, body.model, site.doorkeeper.reader(request))
     folder = str(site.project.folder)
     if body.stream:
-        return _pieces(site, caller, lambda: response_events(begin(), body, request, folder=folder), media=EVENTS)
-    return _pieces(site, caller, lambda: response(begin(), body, request), media=JSON)
+        return _pieces(site, caller, lambda: response_events(begin(), body, wanted, folder=folder), media=EVENTS)
+    return _pieces(site, caller, lambda: response(begin(), body, wanted), media=JSON)
 
 
 @router.post("/v1/embeddings", response_model=Vectors, summary="Texts to vectors")
@@ -71,8 +72,8 @@ async def embeddings(body: EmbeddingsBody, caller: Asking, site: Site) -> Respon
     return Response(made, media_type=JSON)
 
 
-def _talk(site: Any, caller: Caller, request: ChatRequest, labels: list[str | None], model: str) -> talk.Talk:
-    return talk.Talk(site.project, request, labels, model=model, by=caller.principal)
+def _talk(site: Any, caller: Caller, request: ChatRequest, labels: list[str | None], model: str, reader: Reader) -> talk.Talk:
+    return talk.Talk(site.project, request, labels, model=model, by=caller.principal, reader=reader)
 
 
 def _pieces(site: Any, caller: Caller, make: Callable[[], Iterator[bytes]], *, media: str) -> Pieces:
