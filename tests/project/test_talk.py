@@ -16,6 +16,7 @@ from hagane.core.labels import PUBLIC, Clearance, Label, Level
 from hagane.core.types import ChatRequest, Delta, Message, Principal
 from hagane.models.fake import FakeChat
 from hagane.project import talk
+from hagane.project.chat import own_label
 from hagane.project.talk import Talk
 from hagane.project.wire import Project
 
@@ -84,6 +85,20 @@ def test_all_compartments_are_those_that_are_declared(project: Project) -> None:
     assert talk.whole(Clearance.parse("internal"), project) == Label.parse("internal")
 
 
+@pytest.mark.parametrize("model", ["模型", "hagane"])
+def test_what_the_asker_writes_has_the_label_that_the_page_gives_it(project: Project, fake: FakeChat, model: str) -> None:
+    """The project's default, cut down to the asker; a label that the client claims for it changes nothing."""
+    default = project.config.labels.default
+    for clearance, expected in (("confidential:hr", default), ("restricted:*", default), ("public", "public")):
+        by = Principal("社員", Clearance.parse(clearance))
+        assert str(own_label(project, by)) == expected
+        asked = request(("system", "丁寧に"), ("user", "社長の靴のサイズは?"))
+        made = Talk(project, asked, ["public", "public"], model=model, by=by)
+        list(made.stream())
+        assert str(made.label) == expected
+        assert made.label.flows_to(Label.parse(made.shown["label"])), "and what was read for the answer"
+
+
 def test_a_label_that_is_none_is_refused(project: Project, fake: FakeChat) -> None:
     for said in ("とても秘密", "confidential:nowhere"):
         with pytest.raises(LabelError):
@@ -104,7 +119,7 @@ def test_what_was_asked_is_recorded_before_a_piece_is_given_out(project: Project
     stream = Talk(project, request(("user", "秘密の問い")), [None], model="模型", by=STAFF).stream()
     assert next(stream).text
     [record] = records(project)[before:]
-    assert (record["act"], record["principal"], record["model"], record["label"]) == ("chat", "社員", "模型", "public")
+    assert (record["act"], record["principal"], record["model"], record["label"]) == ("chat", "社員", "模型", "internal")
     assert "秘密の問い" not in str(record)
     stream.close()
     assert records(project)[-1]["finish"] == "aborted"

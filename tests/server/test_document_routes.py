@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import html
+import logging
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from server.listening import listening
 from server.site import Site
 
 from hagane.project import documents, uploads
@@ -299,3 +303,35 @@ def test_the_list_alone_comes_for_those_who_type(site: Site):
     assert part.lstrip().startswith('<section id="shelf"')
     assert "有給休暇" in part
     assert "経費" not in part
+
+
+def test_a_sender_who_leaves_in_the_middle_is_no_mistake_of_ours_and_leaves_nothing(own_site: Site) -> None:
+    said: list[str] = []
+    left = threading.Event()
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+            if record.getMessage() in ("client left", "mistake"):
+                left.set()
+
+    token = own_site.token("builder", "internal")
+    logger, heard = logging.getLogger("hagane.server"), Heard()
+    before = logger.level
+    logger.addHandler(heard)
+    logger.setLevel(logging.INFO)
+    try:
+        with listening(own_site.app) as url:
+            port = int(url.rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port)) as plug:
+                head = (f"POST /api/uploads?name=%E8%A6%8F%E7%A8%8B.txt HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
+                        "Content-Length: 9000000\r\n\r\n")  # fmt: skip
+                plug.sendall(head.encode() + "規程".encode() * 10_000)
+            assert left.wait(20)
+    finally:
+        logger.removeHandler(heard)
+        logger.setLevel(before)
+    assert "client left" in said and "mistake" not in said
+    assert own_site.client("builder", "internal").get("/api/uploads").json() == {"uploads": []}
+    assert not [record for record in own_site.records("upload")]
+    assert not [path for path in own_site.folder.rglob("*") if path.is_file() and "規程規程".encode() in path.read_bytes()]
