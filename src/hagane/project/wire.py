@@ -252,6 +252,9 @@ class Project:
     def close(self) -> None:
         """Let go of databases and engines."""
         made = [model for _, model in self._models.values()]
+        made += [self._retriever[1]] if self._retriever else []
+        embedder = self.__dict__.get("embedder")
+        made += [embedder] if hasattr(embedder, "close") else []
         if "recorders" in self.__dict__:
             self.recorders.shutdown()
         for part in (*made, self.__dict__.get("renderer"), self.__dict__.get("ledger")):
@@ -259,9 +262,6 @@ class Project:
                 part.close()
 
     def __enter__(self) -> Project:
-        made += [self._retriever[1]] if self._retriever else []
-        embedder = self.__dict__.get("embedder")
-        made += [embedder] if hasattr(embedder, "close") else []
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
