@@ -83,7 +83,7 @@ def test_a_batch_without_labels_scores_zero_and_can_be_differentiated():
     blank = Batch(one.ids_BT, np.full_like(one.targets_BT, NO_LOSS), one.documents_BT, one.positions_BT)
     got = NextToken().score(tiny(), micro_of(blank)).total
     got.backward()
-    assert float(got) == 0.0
+    assert got.item() == 0.0
 
 
 def pairs(seed: int, n: int = 4, T: int = 96) -> Batch:
@@ -144,3 +144,26 @@ def test_half_a_pair_is_refused():
 def test_preference_without_reference_or_adapter_is_refused():
     with pytest.raises(UsageError, match="began from"):
         Preference().score(tiny(), micro_of(pairs(0, n=1)))
+
+
+def test_an_adapter_is_its_own_reference():
+    """In the loop, with the adapter taken off for the reference: the margin grows and the base stays."""
+    pytest.importorskip("peft", reason="the extra train is not installed")
+    from small_training import Stream
+
+    from hagane.train.loop import Event, Settings, train
+    from hagane.train.tune import Lora, add_adapter, fingerprint
+
+    class Pairs(Stream):
+        def batch(self, step: int) -> Batch:
+            return pairs(step)
+
+    base = tiny()
+    mark = fingerprint(base)
+    events: list[Event] = []
+    settings = Settings(steps=10, learning_rate=1e-2, warmup_steps=1, optimiser="adamw", micro_rows=2)
+    done = train(add_adapter(base, Lora(rank=4), seed=1), Preference(), Pairs(), settings, watch=events.append)
+    margins = [event.values["margin"] for event in events if event.kind == "step"]
+    assert margins[0] == pytest.approx(0.0, abs=1e-3) and margins[-1] > 1.0
+    assert done.losses[0] == pytest.approx(np.log(2), rel=1e-3) and done.losses[-1] < done.losses[0]
+    assert fingerprint(base) == mark

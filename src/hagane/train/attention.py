@@ -79,7 +79,7 @@ def packed_attention(
     if pieces is None or attention_mask is not None or softcap is not None:
         raise ValueError("packed attention wants pieces, no mask and no soft cap")
     how = {"scaling": scaling, "dropout": dropout, "window": sliding_window}
-    if q_BHTE.is_cuda and q_BHTE.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    if pieces and q_BHTE.is_cuda and q_BHTE.dtype in (torch.bfloat16, torch.float16) and not dropout:
         return _by_varlen(q_BHTE, k_BKTE, v_BKTE, pieces, scaling=scaling, window=sliding_window), None
     B, H, T, E = q_BHTE.shape
     group = H // k_BKTE.shape[1]
