@@ -333,5 +333,5 @@ def test_a_sender_who_leaves_in_the_middle_is_no_mistake_of_ours_and_leaves_noth
         logger.setLevel(before)
     assert "client left" in said and "mistake" not in said
     assert own_site.client("builder", "internal").get("/api/uploads").json() == {"uploads": []}
-    assert not [record for record in own_site.records("upload")]
+    assert own_site.records("upload") == []
     assert not [path for path in own_site.folder.rglob("*") if path.is_file() and "規程規程".encode() in path.read_bytes()]
