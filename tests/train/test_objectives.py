@@ -60,7 +60,7 @@ def test_only_labels_earn_loss():
     targets[0, place] = one.targets_BT[0, place]
     masked = Batch(one.ids_BT, targets, one.documents_BT, one.positions_BT)
     micro = micro_of(masked)
-    got = float(NextToken().score(model, micro).total)
+    got = NextToken().score(model, micro).total.item()
     all_V = logits(model, micro.ids_BT, micro.positions_BT, micro.documents_BT)[0, place]
     assert got == pytest.approx(float(-torch.log_softmax(all_V, -1)[targets[0, place]]), rel=1e-5)
     assert NextToken().weight(masked) == 1

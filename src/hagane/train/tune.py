@@ -41,9 +41,8 @@ def fingerprint(model: torch.nn.Module) -> str:
     """
     bare = plain(model)
     digest = hashlib.sha256(str(bare.config.model_type).encode())
-    adapted = isinstance(model, PeftModel)
     for name, one in sorted(bare.named_parameters()):
-        if adapted and "lora_" in name:
+        if "lora_" in name:  # peft puts an adapter's matrices inside the base
             continue
         digest.update(f"{name.replace('.base_layer', '')} {tuple(one.shape)}".encode())
         digest.update(one.detach().reshape(-1)[:256].to("cpu", torch.float32).numpy().tobytes())
