@@ -80,6 +80,13 @@ def test_where_the_reference_has_a_tie_either_is_right():
     assert "text" in failed(gate(["?"], paper(margin=5e-3), [side("二百日")]))
 
 
+def test_an_unfinished_letter_at_the_end_is_no_difference():
+    """Found on SmolLM2: 64 tokens end within a letter; transformers shows its half as U+FFFD, llama.cpp keeps it back."""
+    cut = replace(paper(), say=lambda *_: Said("二十\ufffd", False, (5, 6, 7), (1.0,) * 3))
+    assert "text" not in failed(gate(["?"], cut, [side("二十", ended=False)]))
+    assert "text" in failed(gate(["?"], cut, [side("二", ended=False)]))
+
+
 def test_a_model_that_never_ends_is_not_shown_to_stop():
     verdict = gate(["?"], paper(ended=False), [side(ended=False)])
     assert failed(verdict) == ["stops"], "a claim about nothing fails"
