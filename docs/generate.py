@@ -301,7 +301,11 @@ def caption(path: Path) -> str:
         return "vendored, as its maker publishes it"
     if path.suffix == ".svg":
         return "picture"
+    if path.parent.name == "samples":
+        return "text that is measured, as it stands"
     text = path.read_text(encoding="utf-8")
+    if path.suffix in (".jinja", ".ollama") and not text.startswith("{#") and path.parent.parent.name == "train":
+        return "chat template, written into models as it stands"
     if path.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].strip()
     first = text.lstrip().partition("\n")[0]
