@@ -8,6 +8,10 @@ from pathlib import Path
 
 import loopback_only
 import pytest
+from hypothesis import settings
+
+settings.register_profile("hagane", deadline=None)  # no test asserts wall-clock time
+settings.load_profile("hagane")
 
 ROOT = Path(__file__).resolve().parent.parent
 
