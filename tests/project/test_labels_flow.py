@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +94,7 @@ class Memory:
         self.retriever = Retriever(self.index, analyzer, embedder=self.embedder, config=RetrieveConfig(n=6))
         self.audit: list[str] = []
         self.watchers: list = []
+        self.turns = threading.Semaphore(2)
         marks = SimpleNamespace(readable=lambda ids, *, clearance: set(ids))  # no second look: the search alone must hold
         audit = SimpleNamespace(record=lambda act, **fields: self.audit.append(f"{act} {fields!r}"), digest=lambda text: "0" * 64)
         talks = SimpleNamespace(written=lambda: None, standing=lambda ids: dict.fromkeys(ids, PUBLIC))

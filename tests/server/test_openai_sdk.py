@@ -129,7 +129,7 @@ class TestChat:
             stop=["終"], user="u", store=True, logprobs=False, n=1,
         )  # fmt: skip
         assert done.choices[0].message.content == "承りました：こんにちは"
-        assert done.choices[0].message.hagane == {"label": "public"}
+        assert done.choices[0].message.hagane == {"label": "internal"}
         assert done.model == "clerk"
         assert done.usage.total_tokens > 0
         sent = served.clerk.seen[-1]
@@ -143,7 +143,7 @@ class TestChat:
         assert len(texts) > 3
         assert chunks[0].choices[0].delta.role == "assistant"
         assert chunks[-1].choices[0].finish_reason == "stop"
-        assert chunks[-1].choices[0].delta.hagane == {"label": "public"}
+        assert chunks[-1].choices[0].delta.hagane == {"label": "internal"}
 
     def test_tools_pass_through_both_ways(self, client: openai.OpenAI, served: Any) -> None:
         choice: Any = {"type": "function", "function": {"name": "weather"}}
@@ -153,7 +153,7 @@ class TestChat:
         assert done.choices[0].finish_reason == "tool_calls"
         assert done.choices[0].message.content is None
         assert served.caller.seen[-1]["tools"] == [TOOL]
-        told = {"role": "tool", "tool_call_id": call.id, "content": "晴れ", "hagane": {"label": "public"}}
+        told = {"role": "tool", "tool_call_id": call.id, "content": "晴れ", "hagane": {"label": "internal"}}
         back = [user("奈良は晴れ?"), done.choices[0].message.model_dump(exclude_none=True), told]
         client.chat.completions.create(model="clerk", messages=back, tools=[TOOL])
         assert served.clerk.seen[-1]["messages"][1]["tool_calls"][0]["id"] == "call_1"
@@ -172,7 +172,7 @@ class TestChat:
     def test_the_record_stands_before_the_answer_and_the_cost_behind_it(self, client: openai.OpenAI, served: Any) -> None:
         client.chat.completions.create(model="clerk", messages=[user("記録される問い")])
         asked, cost = served.site.records()[-2:]
-        assert (asked["act"], asked["model"], asked["label"]) == ("chat", "clerk", "public")
+        assert (asked["act"], asked["model"], asked["label"]) == ("chat", "clerk", "internal")
         assert (cost["act"], cost["finish"]) == ("chat.usage", "stop")
         assert cost["output_tokens"] > 0
         assert "問い" not in json.dumps([asked, cost], ensure_ascii=False)
@@ -232,12 +232,12 @@ class TestResponses:
         made = client.responses.create(model="caller", input=asked, tools=[tool], tool_choice={"type": "function", "name": "weather"})
         call = made.output[0]
         assert (call.type, call.name, call.arguments) == ("function_call", "weather", '{"町":"奈良"}')
-        told = {"type": "function_call_output", "call_id": call.call_id, "output": "晴れ", "hagane": {"label": "public"}}
+        told = {"type": "function_call_output", "call_id": call.call_id, "output": "晴れ", "hagane": {"label": "internal"}}
         back = client.responses.create(model="clerk", input=[*asked, *made.output, told], tools=[tool])
         sent = served.clerk.seen[-1]["messages"]
         assert sent[1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"町":"奈良"}'}
         assert sent[2] == {"role": "tool", "tool_call_id": call.call_id, "content": "晴れ"}
-        assert back.output[0].hagane == {"label": "public"}
+        assert back.output[0].hagane == {"label": "internal"}
 
     def test_streamed_calls_come_in_events(self, client: openai.OpenAI) -> None:
         tool: Any = {"type": "function", **TOOL["function"], "strict": False}
