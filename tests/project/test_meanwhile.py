@@ -182,3 +182,21 @@ def test_sources_are_read_again_only_when_something_was_written(project: Project
     project.ledger.remember(**{"何か": 1})
     assert sources.check(last=True) == Label.parse("internal")
     assert len(looks) == 2
+
+
+def test_an_extracted_answer_is_made_anew_when_its_source_leaves_before_anything_was_given(project: Project, monkeypatch: pytest.MonkeyPatch):
+    """A clean-up beside a question is no reason to fail it, and what left is not in the answer."""
+    found: list[list[str]] = []
+    retrieve = questions.retrieve
+
+    def and_then_erase(*given: Any, **named: Any) -> Any:
+        got = retrieve(*given, **named)
+        found.append([passage.chunk.path for passage in got.passages])
+        if len(found) == 1:
+            erase(project)
+        return got
+
+    monkeypatch.setattr(questions, "retrieve", and_then_erase)
+    answer = questions.ask(project, LEAVE, by=WHO.principal)
+    assert [SOURCE in paths for paths in found] == [True, False]
+    assert SOURCE not in [citation.path for citation in (*answer.citations, *answer.nearest)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hagane.core.codec import citation_shown, place_shown
-from hagane.core.errors import RefusedError, TooLargeError, UsageError
+from hagane.core.errors import ChangedError, RefusedError, TooLargeError, UsageError
 from hagane.core.labels import PUBLIC, Label, join
 from hagane.core.types import Answer, AnswerPart, Passage, Principal
 from hagane.rag.answer_rewrite import Turn, rewrite
@@ -23,6 +23,7 @@ from .meanwhile import Reader, Sources
 from .watch import watching
 from .wire import Project
 
+TRIES = 5  # of an extracted answer whose sources change under it
 LONGEST = 20_000  # characters of a question: ten pages
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -35,6 +36,7 @@ def check_question(question: str) -> None:
         raise TooLargeError(f"the question has {len(question):,} characters; {LONGEST:,} are taken", hint="ask about one thing")
     if _NO_TEXT.search(question):
         raise UsageError("the question holds control characters", hint="send plain text, UTF-8")
+
 
 
 def retrieve(project: Project, question: str, *, by: Principal, n: int | None = None) -> Retrieved:
@@ -120,16 +122,16 @@ class Conversation:
 
     def ask(self, question: str, *, on_text: Callable[[str], None] | None = None) -> Answer:
         """The answer; `on_text` gets its pieces as they are sure. Raises: UsageError, AuditError, ModelError."""
-        for piece in self.stream(question):
+        for piece in self.stream(question, whole=on_text is None):
             if isinstance(piece, Answer):
                 return piece
             if on_text:
                 on_text(piece.text)
         raise AssertionError("an answer ends with an Answer")
 
-    def stream(self, question: str) -> Iterator[AnswerPart | Answer]:
-        """Pieces with their citations, and last the whole Answer."""
-        with watching(self._project, "ask", asked=question) as seen, contextlib.closing(self._stream(question)) as pieces:
+    def stream(self, question: str, *, whole: bool = False) -> Iterator[AnswerPart | Answer]:
+        """Pieces with their citations, and last the whole Answer. `whole`: only that counts as given out."""
+        with watching(self._project, "ask", asked=question) as seen, contextlib.closing(self._stream(question, whole)) as pieces:
             for piece in pieces:
                 if isinstance(piece, Answer):
                     seen.found = len(self.read)
@@ -138,11 +140,26 @@ class Conversation:
                     seen.piece()
                 yield piece
 
-    def _stream(self, question: str) -> Generator[AnswerPart | Answer, None, None]:
-        project, by = self._project, self._by
+    def _stream(self, question: str, whole: bool) -> Generator[AnswerPart | Answer, None, None]:
+        """Where nothing was given out yet, an extracted answer whose sources left meanwhile is made anew from those
+        that are there now: a clean-up beside it is no reason to fail. A model's answer costs too much for that."""
         check_question(question)
-        project.require_synced()
+        self._project.require_synced()
         started = time.perf_counter()
+        for tries in itertools.count(1):
+            is_given = False
+            try:
+                with contextlib.closing(self._once(question, started)) as pieces:
+                    for piece in pieces:
+                        is_given = not whole
+                        yield piece
+                return
+            except ChangedError:
+                if is_given or tries == TRIES or self._answers.config.answerer != "extract":
+                    raise
+
+    def _once(self, question: str, started: float) -> Generator[AnswerPart | Answer, None, None]:
+        project, by = self._project, self._by
         asked = rewrite(question, self.turns, analyzer=project.analyzer)
         found = retrieve(project, asked, by=by)
         self.asked, self.read = asked, found.passages
