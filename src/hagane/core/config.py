@@ -69,6 +69,20 @@ def read_yaml(path: Path) -> Any:
     return tree
 
 
+def write_yaml(tree: Any, path: Path) -> None:
+    """Replace `path` by ruamel's tree, comments kept: the old file or the new one, whenever it ends. Raises: ConfigError."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        with open(new, "w", encoding="utf-8") as out:
+            yaml().dump(tree, out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(new, path)
+    except OSError as cause:
+        new.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {cause.strerror}", hint="check space and rights") from cause
+
+
 def parse(model: type[C], tree: Any, *, path: Path) -> C:
     """`tree` as `model`. Raises: ConfigError naming file, line, key, value and what would be right."""
     try:

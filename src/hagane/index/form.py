@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ..core.errors import StateError
+from ..core.whole_file import write_whole
 from .payload import Plain
 
 
@@ -31,12 +31,7 @@ class Form:
         """Durable before the first row of it."""
         if self.stored() == self._wanted:
             return
-        new = self._file.with_suffix(".new")
-        with open(new, "w", encoding="ascii") as out:
-            out.write(self._wanted)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(new, self._file)
+        write_whole(self._file, self._wanted.encode("ascii"))
 
     def forget(self) -> None:
         self._file.unlink(missing_ok=True)

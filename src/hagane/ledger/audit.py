@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import AuditError, StorageError
-from .blobs import private_folder, sync_folder, write_whole
+from ..core.whole_file import private_folder, sync_folder, write_whole
 from .records import now
 
 T = TypeVar("T")

@@ -11,7 +11,6 @@ import ctypes
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -20,49 +19,12 @@ import zstandard
 
 from ..core.errors import NotFoundError, StorageError
 from ..core.memory_file import memory_file
+from ..core.whole_file import TEMPORARY, write_whole
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,120}")
-_TEMPORARY = ".new-"
 _SEALED = ".sealed"
 _BATCH = 100  # files between two syncs of a conversion
-
-
-def write_whole(file: Path, data: bytes | Iterable[bytes], *, durable: bool = True) -> None:
-    """Replace `file` by `data` (or its pieces) so that a crash leaves the old or the new bytes, never a mixture.
-    Not `durable`: the caller calls `sync_all` before it relies on the bytes (two synced writes per file
-    took most of the time of a large sync). Raises: StorageError (disk full, no rights)."""
-    name = None
-    try:
-        private_folder(file.parent)
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=file.parent)
-        with os.fdopen(handle, "wb") as out:
-            for piece in (data,) if isinstance(data, bytes) else data:
-                out.write(piece)
-            out.flush()
-            if durable:
-                os.fsync(out.fileno())
-        os.replace(name, file)
-        if durable:
-            sync_folder(file.parent)
-    except OSError as cause:
-        if name is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-        raise StorageError(
-            f"{file.parent}: {cause.strerror or type(cause).__name__}",
-            hint="free some space or check the folder's rights, then run the command again",
-        ) from cause
-
-
-def private_folder(folder: Path) -> None:
-    """Make `folder` and whatever is missing above it, for its owner only: `.hagane` may be missing whatever comes
-    first, and `Path.mkdir` gives a mode to the last folder only. Folders that are there keep their modes. Raises: OSError."""
-    missing = [folder]
-    while not missing[-1].parent.exists():
-        missing.append(missing[-1].parent)
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
 
 
 def sync_all(folder: Path) -> None:
@@ -75,15 +37,6 @@ def sync_all(folder: Path) -> None:
             os.sync()
         elif syncfs(handle) != 0:
             raise StorageError(f"{folder}: {os.strerror(ctypes.get_errno())}", hint="check the disk and its free space")
-    finally:
-        os.close(handle)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -410,7 +363,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> int:
-    left = [file for file in _files(folder) if file.name.startswith(_TEMPORARY)]
+    left = [file for file in _files(folder) if file.name.startswith(TEMPORARY)]
     for file in left:
         _unlink(file)
     return len(left)

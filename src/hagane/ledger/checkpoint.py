@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from ..core import log
 from ..core.errors import AuditError, StorageError, UsageError
+from ..core.whole_file import private_folder, write_whole
 from .audit import Head
-from .blobs import private_folder, write_whole
 from .records import now
 
 FILE = "checkpoints.jsonl"

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.pool import QueuePool
 
 from ..core.errors import HaganeError, StateError, StorageError
-from .blobs import private_folder
+from ..core.whole_file import private_folder
 from .sealed_text import Owned
 
 # the tables are spoken of as db.NAME

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..core.errors import StateError, StorageError
-from .blobs import private_folder
+from ..core.whole_file import private_folder
 
 BUSY_S = 30.0
 _BATCH = 400

@@ -30,7 +30,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..core.errors import ConfigError, ErasedError, StateError, StorageError
-from .blobs import private_folder, write_whole
+from ..core.whole_file import private_folder, write_whole
 from .key_store import KeyStore
 from .seal import Cipher, derived, unsealed
 

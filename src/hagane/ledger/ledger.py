@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from ..core.whole_file import private_folder
 from . import db
 from .accounts import Accounts
 from .audit import AuditLog
-from .blobs import FileBlobs, KeyedStore, private_folder
+from .blobs import FileBlobs, KeyedStore
 from .conversations import Conversations
 from .documents import Documents
 from .feedback import Feedback

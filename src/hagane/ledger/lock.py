@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..core.errors import StateError, StorageError
-from .blobs import private_folder
+from ..core.whole_file import private_folder
 from .records import now
 
 AGAIN_S = 0.1  # between two tries for a lock that is waited for

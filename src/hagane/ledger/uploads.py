@@ -23,9 +23,10 @@ from sqlalchemy import func, select
 from ..core.errors import NotFoundError, RefusedError, StateError, StorageError, TooLargeError
 from ..core.labels import PUBLIC, Label, join
 from ..core.types import Principal
+from ..core.whole_file import private_folder, sync_folder
 from . import db
 from .audit import AuditLog
-from .blobs import FileBlobs, private_folder, sync_folder
+from .blobs import FileBlobs
 from .documents import originals, orphans
 from .marks import apply_labels
 from .records import effective, now, unlowered

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import MissingExtraError, ModelError, NotFoundError, nearest
+from ..core.machine import cores
 from .e5_cache import cache_root, derived
 from .gguf import read_header
 
@@ -199,13 +200,12 @@ def info_of(name: str, *, cache: Path | None = None) -> ModelInfo | None:
 
 def machine() -> tuple[int, int]:
     """(bytes of memory that are free to use, processor cores that this process may use)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return free, cores
+    return free, cores()
 
 
 def recommend(

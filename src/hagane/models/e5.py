@@ -5,7 +5,6 @@ Source of the model: Wang et al., Multilingual E5 Text Embeddings, 2024 (arXiv:2
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import UsageError
+from ..core.machine import cores
 from ..core.seams import Floats, Kind
 from .e5_cache import cache_root
 from .e5_weights import END, POSITIONS, START, WIDTH, Weights, open_weights, shipped_version
@@ -63,7 +63,7 @@ class E5Small:
     ) -> None:
         if not 8 <= max_tokens <= POSITIONS:
             raise UsageError(f"max_tokens is {max_tokens}, not between 8 and {POSITIONS}")
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or cores()
         self.max_tokens = max_tokens
         self._folder = cache_root(cache) / f"e5-{shipped_version()}-f{FORMAT}"
         self._wanted = engine

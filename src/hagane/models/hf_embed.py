@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
+from ..core.machine import cores
 from ..core.seams import Floats, Kind
 from .e5_cache import cache_root
 from .hf_folder import open_folder
@@ -69,7 +70,7 @@ class HfEmbedder:
             "passage": self._folder.passage_prefix if passage_prefix is None else passage_prefix,
         }
         self._max_tokens = min(max_tokens, self._folder.max_tokens)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or cores()
         self._lock = threading.Lock()
         self._loaded: _Engine | None = None
 

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from hagane.core.errors import NotFoundError, RefusedError, StateError, StorageError
 from hagane.core.types import Principal
+from hagane.core.whole_file import sync_folder
 from hagane.ledger.audit import AuditLog, Head, verify
 from hagane.ledger.lock import Busy, Writer
 from hagane.ledger.snapshot import LEDGER, columns_epoch, copy_audit, copy_database, forget_erased
@@ -353,10 +354,6 @@ def _whole(file: Path) -> Iterator[IO[bytes]]:
             out.flush()
             os.fsync(out.fileno())
         os.replace(new, file)
-        handle = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(file.parent)
     finally:
         new.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from hagane.core.codec import document_from
-from hagane.core.config import read_yaml, yaml
+from hagane.core.config import read_yaml, write_yaml
 from hagane.core.errors import ConfigError, NotFoundError, RefusedError, StorageError, UsageError
 from hagane.core.labels import EVERYTHING, Label
+from hagane.core.machine import cores
 from hagane.core.types import Document, Principal
+from hagane.core.whole_file import private_folder
 from hagane.ledger.access import can_read
-from hagane.ledger.blobs import private_folder
 from hagane.ledger.marks import LabelChange
 from hagane.ledger.records import Record
 from hagane.rag.changes import Source
@@ -28,7 +28,7 @@ from hagane.rag.report import Report
 from .audit import anchor
 from .config import FILE, SourceConfig
 from .uploads import upload_source
-from .wire import Project, cores
+from .wire import Project
 
 LONGEST_NAME = 76  # characters of a folder's name in its source's name; -2, -3 fit behind it
 SAMPLE = """\
@@ -125,16 +125,7 @@ def _free_name(wanted: str, taken: Sequence[str], *, given: bool) -> str:
 def _write_yaml(tree: Any, file: Path) -> None:
     if tree["sources"] and getattr(tree["sources"], "fa", None) is not None:
         tree["sources"].fa.set_block_style()
-    new = file.with_name(f".{FILE}.new")
-    try:
-        with open(new, "w", encoding="utf-8") as out:
-            yaml().dump(tree, out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(new, file)
-    except OSError as cause:
-        new.unlink(missing_ok=True)
-        raise ConfigError(f"{file} cannot be written: {cause.strerror}", hint="check space and rights") from cause
+    write_yaml(tree, file)
 
 
 def sources_of(project: Project) -> list[Source]:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hagane.core.config import read_yaml, yaml
+from hagane.core.config import read_yaml, write_yaml
 from hagane.core.errors import ConfigError, NotFoundError, RefusedError, StateError, StorageError, UsageError
 from hagane.core.types import Principal
-from hagane.ledger.blobs import private_folder
+from hagane.core.whole_file import private_folder
 from hagane.ledger.lock import Writer
 from hagane.ledger.master import create_file, key_file, read_master
 
@@ -206,16 +206,7 @@ def _write_key(project: Project, key: str | None) -> None:
         tree["encryption"]["key"] = key
     else:
         tree["encryption"] = {"key": key}
-    new = file.with_name(f".{FILE}.new")
-    try:
-        with open(new, "w", encoding="utf-8") as out:
-            yaml().dump(tree, out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(new, file)
-    except OSError as cause:
-        new.unlink(missing_ok=True)
-        raise ConfigError(f"{file} cannot be written: {cause.strerror}", hint="check space and rights") from cause
+    write_yaml(tree, file)
     project.reload()
 
 

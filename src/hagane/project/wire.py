@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any, cast
 from hagane.core.accounts import PERMISSIONS, permissions_of
 from hagane.core.errors import ConfigError, NotFoundError, RefusedError, StateError, UsageError
 from hagane.core.labels import Label
+from hagane.core.machine import cores
 from hagane.core.registry import load as load_backend
 from hagane.core.types import Principal
 from hagane.index import STORES
@@ -271,8 +271,3 @@ class Project:
 def _share(part: int, whole: int) -> float:
     """Rounded down: all but one of 72,000 is not complete."""
     return math.floor(min(part, whole) / whole * 10_000) / 10_000 if whole else 1.0
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written to a temporary name, synced, renamed."""
+"""Large files that are written bit by bit and are whole or not there, with the sha256 of what went into them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from hagane.core.errors import StorageError
+from hagane.core.whole_file import sync_folder
 
 PART = ".part"
 
@@ -59,15 +60,6 @@ def write_whole(path: Path, data: bytes) -> None:
     """Replace `path` by `data`. Raises: StorageError."""
     with whole(path) as out:
         out.write(data)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sha256_of(path: Path) -> str:
