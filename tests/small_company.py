@@ -69,3 +69,14 @@ class Folder:
             documents = [(r.id, r.path, r.state, r.version, r.n_chunks, str(r.label), r.duplicate_of) for r in rows]
             chunks = sorted(project.index.ids())
         return json.loads(json.dumps({"documents": documents, "chunks": chunks}))
+
+
+def company_in(folder: Path, *, yaml: str = YAML, synced: bool = False) -> Folder:
+    """The small company in `folder`."""
+    company = Folder(folder)
+    company.write("hagane.yaml", yaml)
+    for name, text in TEXTS.items():
+        company.write(name, text)
+    if synced:
+        company.sync()
+    return company

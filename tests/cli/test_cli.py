@@ -7,40 +7,19 @@ import json
 import os
 import unicodedata
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command import Said, runner
 from small_company import TEXTS, YAML, Folder
 
-from hagane.cli.main import main
 from hagane.core.config import read_yaml
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
 
 
 @pytest.fixture
 def hagane(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Run `hagane WORDS` in this process."""
 
-    def run(*words: str) -> Said:
-        monkeypatch.setattr("sys.argv", ["hagane", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        got = capsys.readouterr()
-        return Said(code, got.out, got.err)
-
-    return run
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

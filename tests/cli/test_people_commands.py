@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
-from typing import NamedTuple
-
 import pytest
+from command import Said, runner
 from people_house import SECRET, cheap_argon2
 from small_company import YAML, Folder
 
-from hagane.cli.main import main
 from hagane.project import people
 from hagane.project.wire import Project
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
 
 
 @pytest.fixture
@@ -32,18 +18,7 @@ def hagane(tmp_path, monkeypatch, capsys):
     Folder(tmp_path).write("hagane.yaml", YAML)
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str, stdin: str = "") -> Said:
-        monkeypatch.setattr("sys.argv", ["hagane", *words])
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        got = capsys.readouterr()
-        return Said(code, got.out, got.err)
-
-    return run
+    return runner(monkeypatch, capsys)
 
 
 def add(hagane, name: str = "田中", role: str = "builder", clearance: str = "confidential:hr") -> Said:

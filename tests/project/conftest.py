@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from people_house import OIDC, House, cheap_argon2
-from small_company import TEXTS, YAML, Folder
+from small_company import YAML, Folder, company_in
 
 from hagane.project.wire import Project
 
@@ -15,11 +15,7 @@ from hagane.project.wire import Project
 @pytest.fixture
 def company(tmp_path: Path) -> Folder:
     """A company with two sources, not synced yet."""
-    folder = Folder(tmp_path / "company")
-    folder.write("hagane.yaml", YAML)
-    for name, text in TEXTS.items():
-        folder.write(name, text)
-    return folder
+    return company_in(tmp_path / "company")
 
 
 @pytest.fixture

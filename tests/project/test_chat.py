@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_company import TEXTS, YAML, Folder
+from small_company import Folder, company_in
 
 from hagane.core.accounts import Account
 from hagane.core.errors import ModelError, NotFoundError, StateError
@@ -28,12 +28,7 @@ def account(clearance: str, *, id: str = "u_1") -> Account:
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    folder = Folder(tmp_path_factory.mktemp("chat") / "company")
-    folder.write("hagane.yaml", YAML)
-    for name, text in TEXTS.items():
-        folder.write(name, text)
-    folder.sync()
-    return folder
+    return company_in(tmp_path_factory.mktemp("chat") / "company", synced=True)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_company import TEXTS, YAML, Folder
+from small_company import Folder, company_in
 
 from hagane.core.accounts import Account
 from hagane.core.errors import ChangedError, NotFoundError
@@ -27,12 +27,7 @@ WHO = Account("u_1", "tanaka", "田中", "builder", CLEARANCE, Principal("tanaka
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    folder = Folder(tmp_path_factory.mktemp("meanwhile") / "company")
-    folder.write("hagane.yaml", YAML)
-    for name, text in TEXTS.items():
-        folder.write(name, text)
-    folder.sync()
-    return folder
+    return company_in(tmp_path_factory.mktemp("meanwhile") / "company", synced=True)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
-from small_company import TEXTS, YAML, Folder
+from small_company import YAML, Folder, company_in
 from sqlalchemy import select
 
 from hagane.core.accounts import ROLES as GIVEN
@@ -38,13 +38,7 @@ URL = "http://localhost"
 
 def made(folder: Path, *, yaml: str = YAML, synced: bool = True) -> Folder:
     """The small company's folder."""
-    company = Folder(folder)
-    company.write("hagane.yaml", yaml)
-    for name, text in TEXTS.items():
-        company.write(name, text)
-    if synced:
-        company.sync()
-    return company
+    return company_in(folder, yaml=yaml, synced=synced)
 
 
 def copied(template: Path, folder: Path) -> Folder:
