@@ -62,6 +62,17 @@ def test_a_killed_writer_leaves_whole_batches_and_the_next_run_completes(tmp_pat
     assert index.verify_erased("d0#1") == []
 
 
+def test_what_a_killed_writer_left_half_written_is_erased_too(tmp_path):
+    """The store writes beside and renames; what it did not come to rename knows nothing of the rows deleted since."""
+    index = LanceIndex(tmp_path / "index")
+    fill(index, [chunk(f"d{n}#0", "休暇 規程") for n in range(3)])
+    left = tmp_path / "index" / "words.lance" / "data" / ".tmp3wErmA"
+    left.write_bytes("d0#0 休暇 規程".encode())
+    index.delete(["d0"], purge=True)
+    assert not left.exists()
+    assert index.verify_erased("d0#0") == []
+
+
 FULL = """
 import resource, signal, sys
 from hagane.contracts.index import chunk

@@ -185,5 +185,7 @@ class Tables:
         for column in indexed(table):
             rebuild(table, column)
         tidy(table)
+        for left in (self.folder / f"{name}.lance").rglob(".tmp*"):  # a writer was killed; only one writes at a time
+            left.unlink(missing_ok=True)
         if self.holed(name):
             raise StorageError(f"deleted rows stayed on disk in {name}", hint="run the command again")
