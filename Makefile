@@ -1,10 +1,11 @@
-# make demo   set up, build an assistant from examples/, ask it, stay open for questions
+# make demo   set up, build an assistant from examples/, ask it, open its page
 # make test   set up and test (under 10 minutes, nothing outside the repository)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes
-TEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+# two at a time: most of a test's time is waiting for the disk
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-long check bench setup clean
 
@@ -47,7 +48,7 @@ test-long: $(VENV)/.models $(VENV)/.dev $(VENV)/.train
 
 check: $(VENV)/.models $(VENV)/.dev
 	$(BIN)/ruff check src tests bench examples
-	$(TEST) tests/house tests/core tests/index tests/prepare tests/evals tests/ledger -x
+	$(TEST) tests/house tests/index tests/prepare tests/evals tests/ledger -x
 
 bench: $(VENV)/.models $(VENV)/.dev
 	@ls bench/*.py | sed 's/^/$(subst /,\/,$(BIN))\/python /'
