@@ -13,6 +13,7 @@ from small_training import FAMILIES, SENTENCES, row, tiny
 
 from hagane.train.attention import Piece, mask_of, packed_attention, pieces_of
 from hagane.train.model import logits
+from hagane.train.words import BRANCH
 
 
 def tensors(documents: list[list[int]], T: int):
@@ -93,6 +94,33 @@ def test_pieces_are_what_the_row_holds():
 def test_mask_shows_own_document_only():
     got = mask_of(torch.tensor([[0, 1, 1]]))[0, 0].int().tolist()
     assert got == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("window", [None, 7])
+def test_branches_equal_each_with_its_own_trunk(name: str, window: int | None):
+    """Three questions about one text, then another text: logits are those of text + question alone (1e-5)."""
+    if window and name not in ("mistral", "gemma3_text"):
+        pytest.skip("this family has no sliding window")
+    model = tiny(name, depth=2, context=128, **({"sliding_window": window} if window else {})).eval()
+    trunk, *branches, other = [list(text.encode())[:n] for text, n in zip(SENTENCES * 2, (30, 9, 1, 14, 12), strict=False)]
+    ids = [*trunk, *(one for branch in branches for one in branch), *other]
+    owner = [0] * len(trunk) + [n * BRANCH for n, branch in enumerate(branches, 1) for _ in branch] + [1] * len(other)
+    places = [*range(len(trunk)), *(len(trunk) + n for branch in branches for n in range(len(branch))), *range(len(other))]
+    with torch.no_grad():
+        packed = logits(model, *(torch.tensor([x]) for x in (ids, places, owner)))[0]
+        at = len(trunk)
+        for branch in branches:
+            alone = logits(model, *tensors([trunk + branch], len(trunk + branch)))[0, len(trunk) :]
+            assert (packed[at : at + len(branch)] - alone).abs().max() < 1e-5 * max(1.0, float(alone.abs().max()))
+            at += len(branch)
+        alone = logits(model, *tensors([other], len(other)))[0]
+        assert (packed[at:] - alone).abs().max() < 1e-5 * max(1.0, float(alone.abs().max()))
+
+
+def test_a_branch_without_its_trunk_is_refused():
+    with pytest.raises(ValueError, match="trunk"):
+        pieces_of(torch.tensor([[BRANCH, BRANCH, 0]]))
 
 
 def test_attention_without_pieces_is_refused():

@@ -7,45 +7,60 @@ on a GPU yet. Falcon brings its own attention and gets a 4-D mask.
 The trap this avoids: transformers separates packed documents only for `position_ids`, no attention mask and
 `use_cache=False`; any other call contaminates silently. tests/train/test_attention.py holds every family to it.
 
+Branches: many questions about one text read the text once. Document d + n BRANCH sees document d (the trunk, which
+stands before it in the row) and itself, never another branch; its positions go on where the trunk's end.
+
 Legend: B rows, T tokens of a row, H heads, K key/value heads, E width of a head, N tokens of all pieces together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface
 
-from .words import NO_DOCUMENT
+from .words import BRANCH, NO_DOCUMENT
 
 NAME = "hagane_packed"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Tokens `start` to `end` of row `row`: one document, or as much of it as the row holds."""
+    """Tokens `start` to `end` of row `row`: one document, or as much of it as the row holds. `trunk`: for a branch,
+    where the document begins and ends that it goes on from."""
 
     row: int
     start: int
     end: int
+    trunk: tuple[int, int] | None = None
 
 
 Pieces = tuple[Piece, ...]
 
 
 def pieces_of(documents_BT: torch.Tensor) -> Pieces:
-    """Where documents begin and end, in reading order; padding is in none. Rows may hold any number."""
+    """Where documents begin and end, in reading order; padding is in none. Rows may hold any number.
+    Raises: ValueError for a branch whose trunk does not stand before it."""
     found: list[Piece] = []
     for row, documents in enumerate(documents_BT.tolist()):
         start = 0
+        trunks: dict[int, tuple[int, int]] = {}
         for place in range(1, len(documents) + 1):
             if place < len(documents) and documents[place] == documents[start]:
                 continue
-            if documents[start] != NO_DOCUMENT:
+            branch, document = divmod(documents[start], BRANCH)
+            if documents[start] != NO_DOCUMENT and not branch:
+                trunks[document] = (start, place)
                 found.append(Piece(row, start, place))
+            elif documents[start] != NO_DOCUMENT:
+                if document not in trunks:
+                    raise ValueError(f"row {row}: a branch stands before document {document}, its trunk")
+                found.append(Piece(row, start, place, trunks[document]))
             start = place
     return tuple(found)
 
@@ -55,7 +70,8 @@ def mask_of(documents_BT: torch.Tensor) -> torch.Tensor:
     T = documents_BT.shape[1]
     causal_TT = torch.ones(T, T, dtype=torch.bool, device=documents_BT.device).tril()
     same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
-    return (same_BTT & causal_TT)[:, None]
+    trunk_BTT = (documents_BT % BRANCH)[:, :, None] == documents_BT[:, None, :]
+    return ((same_BTT | trunk_BTT) & causal_TT)[:, None]
 
 
 def packed_attention(
@@ -79,7 +95,8 @@ def packed_attention(
     if pieces is None or attention_mask is not None or softcap is not None:
         raise ValueError("packed attention wants pieces, no mask and no soft cap")
     how = {"scaling": scaling, "dropout": dropout, "window": sliding_window}
-    if pieces and q_BHTE.is_cuda and q_BHTE.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    flat = not any(piece.trunk for piece in pieces)
+    if pieces and flat and q_BHTE.is_cuda and q_BHTE.dtype in (torch.bfloat16, torch.float16) and not dropout:
         return _by_varlen(q_BHTE, k_BKTE, v_BKTE, pieces, scaling=scaling, window=sliding_window), None
     B, H, T, E = q_BHTE.shape
     group = H // k_BKTE.shape[1]
@@ -88,13 +105,43 @@ def packed_attention(
     rows = []
     for row in range(B):
         parts, at = [], 0
-        for piece in (piece for piece in pieces if piece.row == row):
-            q, k, v = (x[row : row + 1, :, piece.start : piece.end] for x in (q_BHTE, k_BKTE, v_BKTE))
-            parts.append(q_BHTE.new_zeros(piece.start - at, H, E))
-            parts.append(_sdpa(q, _wide(k, group), _wide(v, group), **how).transpose(1, 2)[0])
-            at = piece.end
+        for trunk, bunch in groupby((piece for piece in pieces if piece.row == row), key=_own_or_trunk):
+            run = tuple(bunch)
+            start, end = run[0].start, run[-1].end
+            parts.append(q_BHTE.new_zeros(start - at, H, E))
+            q = q_BHTE[row : row + 1, :, start:end]
+            k, v = (_wide(_read(x[row : row + 1], run, trunk), group) for x in (k_BKTE, v_BKTE))
+            near = branch_mask(run, device=q.device, window=sliding_window) if run[0].trunk else None
+            parts.append(_sdpa(q, k, v, near=near, **how).transpose(1, 2)[0])
+            at = end
         rows.append(torch.cat([*parts, q_BHTE.new_zeros(T - at, H, E)]))
     return torch.stack(rows), None
+
+
+def _own_or_trunk(piece: Piece) -> tuple[int, int]:
+    """Neighbouring branches of one trunk go through attention together; everything else by itself."""
+    return piece.trunk or (piece.start, piece.start)
+
+
+def _read(x_1KTE: torch.Tensor, run: Pieces, trunk: tuple[int, int]) -> torch.Tensor:
+    """What the run may look at: itself, and the trunk in front where it consists of branches."""
+    own = x_1KTE[:, :, run[0].start : run[-1].end]
+    return torch.cat([x_1KTE[:, :, slice(*trunk)], own], dim=2) if run[0].trunk else own
+
+
+@lru_cache(maxsize=64)
+def branch_mask(run: Pieces, *, device: Any, window: int | None) -> torch.Tensor:
+    """(own tokens, trunk + own tokens) bool for branches that stand side by side, true where a token may look."""
+    first, last = run[0].trunk or (0, 0)
+    n_trunk, n_own = last - first, run[-1].end - run[0].start
+    owner = torch.cat([torch.full((piece.end - piece.start,), n + 1) for n, piece in enumerate(run)])
+    place = torch.cat([torch.arange(piece.end - piece.start) for piece in run]) + n_trunk
+    if len(owner) != n_own:
+        raise ValueError("branches of one trunk must stand side by side")
+    owners, places = torch.cat([torch.zeros(n_trunk, dtype=owner.dtype), owner]), torch.cat([torch.arange(n_trunk), place])
+    behind = place[:, None] - places
+    may = ((owners == 0) | (owner[:, None] == owners)) & (behind >= 0)
+    return (may if window is None else may & (behind < window)).to(device)
 
 
 def _wide(x_BKTE: torch.Tensor, group: int) -> torch.Tensor:
@@ -102,8 +149,10 @@ def _wide(x_BKTE: torch.Tensor, group: int) -> torch.Tensor:
     return x_BKTE if group == 1 else x_BKTE.repeat_interleave(group, dim=1)
 
 
-def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scaling: Any, dropout: float, window: Any) -> Any:
-    """Causal attention over whole documents, within the window where there is one."""
+def _sdpa(q: Any, k: Any, v: Any, *, scaling: Any, dropout: float, window: Any, near: Any = None) -> torch.Tensor:
+    """Causal attention over whole documents, within the window where there is one; or where `near` says."""
+    if near is not None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=near, dropout_p=dropout, scale=scaling)
     T = q.shape[2]
     if window is None or window >= T:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)

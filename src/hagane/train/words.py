@@ -16,6 +16,7 @@ from hagane.core.labels import PUBLIC, Label
 
 NO_LOSS = -100  # a target that earns no loss; torch.nn.functional.cross_entropy's own default
 NO_DOCUMENT = -1  # the document of padding
+BRANCH = 1 << 16  # document d + n BRANCH: the n-th branch of document d, which sees d and itself (see attention.py)
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = ("system", "user", "assistant", "tool")
