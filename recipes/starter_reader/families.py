@@ -17,7 +17,7 @@ from hagane.core.text import sentences
 
 CHARS = 1800  # of all passages of a family: about 1,100 tokens of Gemma
 TOGETHER = (1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 5)  # passages of a family: one of these
-SILENT_SHARE = 0.3  # of a family's questions
+SILENT_SHARE = 0.25  # of a family's questions
 BARE_SHARE = 0.3  # families whose passages stand without their title
 CUT_SHARE = 0.5  # passages of which only some sentences are shown
 

@@ -67,6 +67,7 @@ def main() -> None:
     say.add_argument("--steps", type=int, default=440)
     say.add_argument("--rate", type=float, default=5e-4)
     say.add_argument("--rank", type=int, default=16)
+    say.add_argument("--above", type=int, default=6, help="blocks at the bottom that are left as they are")
     say.add_argument("--tokens", type=int, default=2048, help="tokens of a row")
     say.add_argument("--seed", type=int, default=1)
     say.add_argument("--threads", type=int, default=1)
@@ -79,7 +80,8 @@ def main() -> None:
     header = read_header(file).values
     bos, eos = header["tokenizer.ggml.bos_token_id"], header["tokenizer.ggml.eos_token_id"]
     feed = Feed(given.jaquad / "train", to_ids_of(file), T=given.tokens, seed=given.seed, bos=bos, eos=eos)
-    model = add_adapter(load_folder(base_folder(given.run / "base")), Lora(rank=given.rank, alpha=2 * given.rank), seed=given.seed)
+    lora = Lora(rank=given.rank, alpha=2 * given.rank, above=given.above)
+    model = add_adapter(load_folder(base_folder(given.run / "base")), lora, seed=given.seed)
     settings = Settings(
         steps=given.steps, learning_rate=given.rate, warmup_steps=10, decay=given.decay, optimiser="adamw",
         weight_decay=0.0, micro_rows=1, seed=given.seed, save_every=10, keep=2,

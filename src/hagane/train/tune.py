@@ -26,12 +26,14 @@ WEIGHTS, CONFIG, BASE = "adapter_model.safetensors", "adapter_config.json", "bas
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """How an adapter is made. `targets`: names of layers, or "all-linear" (all but the head)."""
+    """How an adapter is made. `targets`: names of layers, or "all-linear" (all but the head). `above`: blocks at the
+    bottom that stay as they are; nothing flows back through them, which spares their share of the backward pass."""
 
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
+    above: int = 0
 
 
 def fingerprint(model: torch.nn.Module) -> str:
@@ -55,9 +57,11 @@ def add_adapter(model: torch.nn.Module, lora: Lora, *, seed: int) -> PeftModel:
     Raises: StateError where none of the targets is in the model.
     """
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    blocks = list(range(lora.above, plain(model).config.num_hidden_layers)) if lora.above else None
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
-    )
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
+        layers_to_transform=blocks, task_type="CAUSAL_LM",
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
