@@ -6,8 +6,8 @@ Dettmers et al. 2023, arXiv 2305.14314). Learning rate about 10 x that of full f
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 
 from hagane.core.errors import ModelError, StateError, StorageError
 
+from .fingerprint import fingerprint as fingerprint
 from .model import plain
 from .model_folder import read_json
 from .tensor_file import read_tensors, write_tensors
@@ -36,32 +37,17 @@ class Lora:
     above: int = 0
 
 
-def fingerprint(model: torch.nn.Module) -> str:
-    """What base this is: its architecture, the shapes, and the first 256 numbers of each weight.
-
-    An adapter fits one base only; on another of the same shape it would load and talk nonsense.
-    """
-    bare = plain(model)
-    digest = hashlib.sha256(str(bare.config.model_type).encode())
-    for name, one in sorted(bare.named_parameters()):
-        if "lora_" in name:  # peft puts an adapter's matrices inside the base
-            continue
-        digest.update(f"{name.replace('.base_layer', '')} {tuple(one.shape)}".encode())
-        digest.update(one.detach().reshape(-1)[:256].to("cpu", torch.float32).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def add_adapter(model: torch.nn.Module, lora: Lora, *, seed: int) -> PeftModel:
     """The model with a fresh adapter (which changes nothing yet); only the adapter is trainable.
 
     Raises: StateError where none of the targets is in the model.
     """
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    blocks = list(range(lora.above, plain(model).config.num_hidden_layers)) if lora.above else None
+    if lora.above:
+        targets = _above(model, lora)
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
-        layers_to_transform=blocks, task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -71,6 +57,18 @@ def add_adapter(model: torch.nn.Module, lora: Lora, *, seed: int) -> PeftModel:
                 name.rpartition(".")[2] for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)
             }
             raise StateError(f"no layer is called {targets}", hint=f"there are {', '.join(sorted(linear))}") from cause
+
+
+def _above(model: torch.nn.Module, lora: Lora) -> list[str]:
+    """Full names of the linear layers of the blocks from `above` on that the targets name."""
+    wanted = None if isinstance(lora.targets, str) else set(lora.targets)
+    found = []
+    for name, one in model.named_modules():
+        place = re.search(r"\.(?:layers|h)\.(\d+)\.", name)
+        if place and int(place[1]) >= lora.above and isinstance(one, torch.nn.Linear):
+            if wanted is None or name.rpartition(".")[2] in wanted:
+                found.append(name)
+    return found
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
