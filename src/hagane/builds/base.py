@@ -1,0 +1,50 @@
+"""Finds what a `base` of train.yaml names, and opens it for training: a listed model, a folder, a file, the hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import NotFoundError
+from ..core.labels import PUBLIC, Label
+from ..models.catalog import find, folder_of, info_of
+from ..models.gguf import read_header
+
+if TYPE_CHECKING:
+    from ..train.base import Base
+
+HUB = "hf:"
+
+
+def open_base(name_or_path: str, *, cache: Path | None = None, default: Label | None = None) -> Base:
+    """The base as a checked folder of safetensors; a GGUF file is de-quantised into the cache, once.
+
+    `name_or_path`: a name of `hagane models`, a folder with config.json, a GGUF file, or hf:OWNER/REPO[@REVISION],
+    which is fetched since the user wrote it. `default`: label of a file or folder that says nothing of itself
+    (internal); listed models and the hub's are public. Raises: NotFoundError, MissingExtraError, ModelError,
+    RefusedError (code or pickle in it), UsageError, StorageError."""
+    from ..train import base
+
+    default = default or Label()
+    if name_or_path.startswith(HUB):
+        from ..models.pull_folder import pull_folder
+
+        pulled = pull_folder(name_or_path, cache=cache)
+        return base.open_folder(pulled.folder, label=default if pulled.closed else PUBLIC, licence=pulled.licence)
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise NotFoundError(f"{folder} holds no config.json", hint="name a Hugging Face folder or a .gguf file")
+        return base.open_folder(folder, label=default)
+    listed = info_of(name_or_path, cache=cache)
+    file = find(name_or_path, cache=cache)
+    values = read_header(file).values
+    return base.dequantised(
+        file,
+        values,
+        folder_of(cache).parent / "bases",
+        label=PUBLIC if listed else default,
+        licence=listed.licence if listed else str(values.get("general.license") or ""),
+        name=listed.name if listed else os.path.basename(file).removesuffix(".gguf"),
+    )
