@@ -145,6 +145,16 @@ def token_logs(model: torch.nn.Module, micro: Micro) -> torch.Tensor:
     return torch.cat(parts) if parts else x_ND.sum(-1)
 
 
+@torch.no_grad()
+def likeliest(model: torch.nn.Module, micro: Micro) -> tuple[torch.Tensor, torch.Tensor]:
+    """What greedy decoding would say at each labelled position, and what stands there: both (N,)."""
+    x_ND, targets_N = labelled(model, micro)
+    weight_VD, bias_V, cap = _head_of(model)
+    rows = max(1, CHUNK_LOGITS // weight_VD.shape[0])
+    parts = [_logits(x_ND[at : at + rows], weight_VD, bias_V, cap).argmax(-1) for at in range(0, len(x_ND), rows)]
+    return torch.cat(parts) if parts else targets_N, targets_N
+
+
 @dataclass(frozen=True, slots=True)
 class Preference:
     """DPO: of each pair, the chosen answer is made likelier than the rejected one, measured from where the model began.
