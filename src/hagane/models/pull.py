@@ -99,6 +99,30 @@ def pull(
     return _publish(part, target, source=source, wanted=wanted, sha256=sha256 or wanted.sha256 or found)
 
 
+def fetch(
+    pool: urllib3.PoolManager, url: str, file: Path, *, headers: dict[str, str], progress: Progress | None = None
+) -> None:
+    """One file of a folder, from where an earlier call left it; it has its name when it is whole. Raises: as `pull`;
+    ModelError when the server names a sha256 and it is another."""
+    if file.is_file():
+        return
+    part = file.with_name(f".{file.name}.part")
+    said = _fetch(pool, _Wanted(url, file.name, headers=headers), part, progress or _silent)
+    with part.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest() if said else ""
+        os.fsync(stream.fileno())
+    if found != said:
+        part.unlink()
+        raise ModelError(f"{file.name} has sha256 {found}, not {said}", hint="nothing was kept; fetch it again")
+    part.with_name(part.name + ".json").unlink(missing_ok=True)
+    part.replace(file)
+
+
+def small(pool: urllib3.PoolManager, url: str, *, headers: dict[str, str]) -> bytes:
+    """A short answer of a server, at most 4 MiB. Raises: as `pull`."""
+    return _small(pool, url, headers)
+
+
 def _silent(_here: int, _whole: int) -> None: ...
 
 
