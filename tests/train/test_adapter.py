@@ -19,8 +19,9 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 peft = pytest.importorskip("peft", reason="needs the extra train")
 transformers = pytest.importorskip("transformers", reason="needs the extra train")
 pytest.importorskip("xllamacpp", reason="needs llama.cpp")
-from hagane.train.adapter import CONFIG, WEIGHTS, adapter_to_gguf, merge, read_adapter  # noqa: E402
+from hagane.train.adapter import CONFIG, WEIGHTS, adapter_to_gguf, read_adapter  # noqa: E402
 from hagane.train.export import LABEL, to_gguf  # noqa: E402
+from hagane.train.merge import merge  # noqa: E402
 
 SECRET = Label.parse("confidential:hr")
 TARGETS = {"falcon": ["query_key_value", "dense_h_to_4h"]}

@@ -145,17 +145,17 @@ def test_adapter_learns_alone_survives_its_folder_and_merges(name: str, tmp_path
 def test_an_adapter_of_another_base_is_refused(tmp_path):
     """Same shape, other weights: it would load and talk nonsense."""
     save_adapter(add_adapter(tiny(seed=0), Lora(rank=4), seed=1), tmp_path)
-    with pytest.raises(StateError, match="another llama base"):
+    with pytest.raises(RefusedError, match="another base, a llama"):
         load_adapter(tiny(seed=1), tmp_path)
     (tmp_path / "base.json").unlink()
-    with pytest.raises(StateError, match="does not fit this base"):
+    with pytest.raises(RefusedError, match="another base"):
         load_adapter(tiny(width=64, depth=2), tmp_path)
 
 
 def test_an_adapter_in_a_pickle_is_refused(tmp_path):
     save_adapter(add_adapter(tiny(), Lora(rank=4), seed=1), tmp_path)
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
-    with pytest.raises(ModelError, match=r"holds no adapter_model\.safetensors"):
+    with pytest.raises(RefusedError, match=r"holds no adapter_model\.safetensors"):
         load_adapter(tiny(), tmp_path)
 
 

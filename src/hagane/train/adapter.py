@@ -1,33 +1,32 @@
-"""LoRA adapters: merged into their base in fp32, or written as a GGUF adapter beside the base's file.
+"""LoRA adapters read from their folder, held against their base, and written as a GGUF adapter beside the base's file.
 
 An adapter is a pair of small matrices per weight: the weight becomes W + alpha / rank · B A. It belongs to one base:
-every pair is held against the base's shapes before anything is written.
+its fingerprint and every pair's shape are checked before anything is written. Made in memory: tune.py; merged: merge.py.
 Legend: R rows (what comes out), C columns (what goes in), K rank.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from ..core.errors import ModelError, RefusedError, StorageError, UsageError
+from ..core.errors import ModelError, RefusedError, StorageError
 from ..core.labels import Label
 from ..core.safetensors_header import read_header
 from .export import LABEL, architecture_of
+from .fingerprint import fingerprint_of
 from .gguf_architecture import Floats, plan_of
 from .model_folder import check_folder, read_json
-from .tensor_file import read_tensors
+from .tensor_file import Tensors, read_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+BASE = "base.json"  # which base it belongs to: `fingerprint`
 _FRONT = "base_model.model."
-SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +38,9 @@ class Adapter:
     pairs: Mapping[str, tuple[Floats, Floats]]
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """A folder with the adapter in its weights. `largest_difference`: between the logits of the base with its adapter
-    beside it and of the merged model, over the probe; `spread`: standard deviation of those logits."""
-
-    folder: Path
-    n_weights: int
-    largest_difference: float
-    spread: float
-
-
-def read_adapter(folder: Path, base: Path) -> Adapter:
-    """The adapter in `folder`, held against its base. Raises: NotFoundError and ModelError for a damaged folder,
-    RefusedError for a kind that cannot be kept exactly or an adapter of another base."""
+def read_files(folder: Path) -> tuple[dict[str, Any], Tensors]:
+    """(adapter_config.json, the matrices) of a kind that can be kept exactly. The one door for adapters, merged, trained
+    on or written as GGUF. Raises: ModelError for a damaged folder; RefusedError for another kind, or a pickle."""
     config = read_json(folder / CONFIG)
     if not (folder / WEIGHTS).is_file():
         raise RefusedError(f"{folder.name} holds no {WEIGHTS}", hint="adapters in pickles are never read")
@@ -65,8 +53,25 @@ def read_adapter(folder: Path, base: Path) -> Adapter:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
         raise ModelError(f"{CONFIG} names no rank or no alpha", hint="fetch the adapter again")
-    read_header(folder / WEIGHTS)
-    tensors = read_tensors(folder / WEIGHTS)
+    return config, read_tensors(folder / WEIGHTS)
+
+
+def check_base(folder: Path, fingerprint: str) -> None:
+    """Raises: RefusedError when the adapter says that it belongs to a base with another fingerprint."""
+    said = read_json(folder / BASE) if (folder / BASE).is_file() else {}
+    if said and said.get("fingerprint") != fingerprint:
+        raise RefusedError(
+            f"{folder.name} is an adapter of another base, a {said.get('model_type')}",
+            hint="load the base that its card names",
+        )
+
+
+def read_adapter(folder: Path, base: Path) -> Adapter:
+    """The adapter in `folder`, held against its base: its fingerprint where it names one, and every shape. Raises: as
+    `read_files`; RefusedError for an adapter of another base."""
+    config, tensors = read_files(folder)
+    check_base(folder, fingerprint_of(base))
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
     pairs: dict[str, tuple[Floats, Floats]] = {}
     for name in sorted(tensors):
         if name.endswith(".lora_A.weight"):
@@ -128,36 +133,3 @@ def adapter_to_gguf(folder: Path, base: Path, file: Path, *, label: Label) -> Pa
     finally:
         part.unlink(missing_ok=True)
     return file
-
-
-@torch.inference_mode()
-def merge(base: Path, adapter: Path, folder: Path, *, probe: Sequence[Sequence[int]]) -> Merged:
-    """`base` with `adapter` in its weights, in fp32, as a folder of its own. `probe`: rows of token ids on which the
-    logits are compared. Raises: as `read_adapter`; UsageError for an empty probe or a folder that is there."""
-    import peft
-    import transformers
-
-    if not probe or not all(probe):
-        raise UsageError("merging needs rows of tokens to compare logits on", hint="a few prompts are enough")
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty", hint="name a new folder")
-    found = read_adapter(adapter, base)
-    plain: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-    model = peft.PeftModel.from_pretrained(plain, adapter).eval()
-    before = _logits(model, probe)
-    whole = model.merge_and_unload().eval()
-    after = _logits(whole, probe)
-    whole.save_pretrained(folder)
-    for pattern in SMALL_FILES:
-        for path in sorted(base.glob(pattern)):
-            if not (folder / path.name).exists() and not path.name.endswith(".index.json"):
-                shutil.copyfile(path, folder / path.name)
-    largest = max(float((one - other).abs().max()) for one, other in zip(before, after, strict=True))
-    spread = float(torch.cat([row.flatten() for row in before]).std())
-    return Merged(folder, len(found.pairs), largest, spread)
-
-
-def _logits(model: Any, probe: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    return [model(torch.tensor([list(ids)]), use_cache=False).logits[0].clone() for ids in probe]

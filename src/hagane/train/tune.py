@@ -15,14 +15,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
-from hagane.core.errors import ModelError, StateError, StorageError
+from hagane.core.errors import RefusedError, StateError, StorageError
 
+from .adapter import BASE, CONFIG, WEIGHTS, check_base, read_files
 from .fingerprint import fingerprint as fingerprint
 from .model import plain
-from .model_folder import read_json
-from .tensor_file import read_tensors, write_tensors
-
-WEIGHTS, CONFIG, BASE = "adapter_model.safetensors", "adapter_config.json", "base.json"
+from .tensor_file import write_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +86,29 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def load_adapter(model: torch.nn.Module, folder: Path, *, trainable: bool = False) -> PeftModel:
-    """The base with a saved adapter. Raises: StateError for an adapter of another base, ModelError for a broken one
-    or one whose weights are not safetensors."""
-    if not (folder / WEIGHTS).is_file():
-        raise ModelError(f"{folder.name} holds no {WEIGHTS}", hint="only safetensors are read, never a pickle")
-    said = read_json(folder / CONFIG)
-    if said.get("peft_type") != "LORA":
-        raise ModelError(f"{folder.name} is no LoRA adapter but {said.get('peft_type')!r}")
-    if (folder / BASE).is_file():
-        base = read_json(folder / BASE)
-        if base.get("fingerprint") != fingerprint(model):
-            raise StateError(
-                f"the adapter {folder.name} was trained on another {base.get('model_type')} base",
-                hint="load the base that its card names",
-            )
+    """The base with a saved adapter. Raises: what `read_files` raises; RefusedError for an adapter of another base."""
+    said, tensors = read_files(folder)
+    check_base(folder, fingerprint(model))
     known = LoraConfig.__dataclass_fields__
     config = LoraConfig(**{key: value for key, value in said.items() if key in known and key != "peft_type"})
     config.inference_mode = not trainable
     adapted = get_peft_model(model, config)
     try:
-        report = set_peft_model_state_dict(adapted, read_tensors(folder / WEIGHTS))
+        report = set_peft_model_state_dict(adapted, tensors)
         odd = [key for key in report.missing_keys if "lora_" in key] + list(report.unexpected_keys)
     except RuntimeError:  # shapes differ; torch names each of them
         odd = ["its matrices have other shapes"]
     if odd:
-        raise StateError(
-            f"the adapter {folder.name} does not fit this base: {odd[0]}", hint="load the base that its card names"
+        raise RefusedError(
+            f"the adapter {folder.name} is one of another base: {odd[0]} does not fit",
+            hint="load the base that its card names",
         )
     return adapted
 
 
 def merge(model: PeftModel) -> torch.nn.Module:
-    """The base with the adapter added into its weights, in fp32: a plain model, ready for `save_folder`."""
+    """The base with the adapter added into its weights, in fp32: a plain model, ready for `save_folder`.
+    Folders are merged by merge.py, with this."""
     return model.float().merge_and_unload(safe_merge=True)
 
 
