@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from ..core.errors import ModelError, NotFoundError, UsageError
 from ..core.machine import cores
 from ..core.types import ChatRequest, Delta, Usage
 from .gguf import Header, read_header
+from .llama_lora import Lora, checked
 
 ENGINE = "hagane.models.llama_worker:Engine"
 _MIB = 1 << 20
@@ -43,7 +44,8 @@ def default_threads() -> int:
 
 
 class LlamaCpp:
-    """ChatModel over one GGUF file. Loaded at the first request; one request at a time, others wait.
+    """ChatModel over one GGUF file, alone or with adapters. Loaded at the first request; one request at a time, others
+    wait. A base and the same base with an adapter are two models over one file.
 
     Messages go through the chat template in the file; base models (no template) and `raw` requests get plain text.
     What reads like the model's own marks in a message stays letters. Nothing of a prompt is kept between requests.
@@ -55,12 +57,14 @@ class LlamaCpp:
         *,
         spawn: Spawn,
         name: str | None = None,
+        adapter: Path | Lora | Sequence[Lora] = (),
         threads: int = 0,
         context: int = 4096,
         time_s: float = 300.0,
     ) -> None:
-        """`context`: tokens of prompt and answer. `time_s`: how long the next token may take, reading the prompt
-        included. Raises: NotFoundError; ModelError for a header that is not sound."""
+        """`adapter`: one or several LoRA files beside the base. `context`: tokens of prompt and answer. `time_s`: how
+        long the next token may take, reading the prompt included. Raises: NotFoundError; ModelError for a header that
+        is not sound or an adapter of another base; UsageError."""
         if not file.is_file():
             raise NotFoundError(f"there is no model file {file}", hint="hagane models")
         if not 16 <= context <= MAX_CONTEXT:
@@ -69,10 +73,15 @@ class LlamaCpp:
         self.name = name or file.stem
         self._header: Header | None = None
         header = self.header
+        self.adapters = _adapters(adapter)
+        for one in self.adapters:
+            checked(one, header)
         threads = threads or default_threads()
         self.context = min(context, header.context or context)
-        init = {"file": str(file), "context": self.context, "threads": threads}
-        memory = 2 * file.stat().st_size + 1024 * _MIB + self.context * _MIB // 4
+        loras = [[str(one.file), one.scale] for one in self.adapters]
+        init = {"file": str(file), "context": self.context, "threads": threads, "adapters": loras}
+        n_bytes = sum(path.stat().st_size for path in (file, *(one.file for one in self.adapters)))
+        memory = 2 * n_bytes + 1024 * _MIB + self.context * _MIB // 4
         self._process = spawn(ENGINE, init=init, threads=threads, time_s=time_s, memory_bytes=memory)
 
     @property
@@ -130,6 +139,12 @@ class LlamaCpp:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _adapters(given: Path | Lora | Sequence[Lora]) -> tuple[Lora, ...]:
+    if isinstance(given, Path):
+        return (Lora(given),)
+    return (given,) if isinstance(given, Lora) else tuple(given)
 
 
 def _deltas(items: Iterator[dict[str, Any]]) -> Iterator[Delta]:

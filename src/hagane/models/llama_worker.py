@@ -20,20 +20,26 @@ from typing import Any
 
 from ..core.errors import ModelError, ModelRefusedError
 from .gguf import read_header
+from .llama_lora import Lora, checked
 
 _END = None
 
 
 class Engine:
-    """One loaded model. `init`: {"file", "context", "threads"}."""
+    """One loaded model. `init`: {"file", "context", "threads", "adapters": [[file, scale], ...]}."""
 
     def __init__(self, init: dict[str, Any]) -> None:
         header = read_header(Path(init["file"]))
+        loras = [Lora(Path(file), scale) for file, scale in init.get("adapters", ())]
+        for lora in loras:
+            checked(lora, header)
         import xllamacpp
 
         self._has_template = header.has_template
         self._marks = Marks(header.special_tokens())
         params = settings(xllamacpp.CommonParams(), init)
+        if loras:
+            params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora.file), lora.scale) for lora in loras]
         with tempfile.TemporaryDirectory(prefix="hagane-") as folder:  # mode 0700
             params.hostnames = [f"{folder}/engine.sock"]
             try:
