@@ -76,6 +76,26 @@ def test_the_same_in_a_process_of_its_own(model, file):
         worker.close()
 
 
+def test_saying_goes_on_as_rows_would(model):
+    """Token by token with what is kept of the earlier ones, or each time anew: the same tokens."""
+    ids = model.tokens("有給休暇は")
+    said, ended = model.say(ids, 6)
+    again = list(ids)
+    for _ in range(len(said)):
+        again.append(int(model.logits(again)[-1].argmax()))
+    assert again[len(ids) :] == said
+    assert ended == model.is_end(said[-1])
+
+
+def test_the_loss_is_that_of_the_logits(model):
+    ids = model.tokens("出張は前の日までに届け出る。")
+    targets = [*ids[1:], -100]
+    targets[0] = -100
+    rows = model.logits(ids).astype(np.float64)
+    nats = np.log(np.exp(rows).sum(axis=1)) - rows[np.arange(len(ids)), [max(0, target) for target in targets]]
+    assert model.loss(ids, targets) == pytest.approx(nats[1:-1].sum(), rel=1e-5)
+
+
 def test_wrong_use_is_said(model, tmp_path):
     with pytest.raises(UsageError, match="129 tokens"):
         model.logits([1] * 129)

@@ -127,21 +127,44 @@ class ExactModel:
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """(n_tokens, vocabulary): what follows each of `ids`. Raises: UsageError beyond the context."""
-        if not 0 < len(ids) <= self.context:
-            raise UsageError(f"{len(ids)} tokens are not between 1 and {self.context}")
-        batch = self._lib.llama_batch_init(len(ids), 0, 1)
+        return self._run(ids, 0, range(len(ids)))
+
+    def _run(self, ids: Sequence[int], start: int, shown: Sequence[int]) -> NDArray[np.float32]:
+        """(len(shown), vocabulary): what follows the places `shown` of `ids`, which stand behind `start` earlier ones."""
+        if not 0 < start + len(ids) <= self.context:
+            raise UsageError(f"{start + len(ids)} tokens are not between 1 and {self.context}")
+        if not start:
+            self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)
+        batch, wanted = self._lib.llama_batch_init(len(ids), 0, 1), frozenset(shown)
         try:
             batch.n_tokens = len(ids)
             for place, number in enumerate(ids):
-                batch.token[place], batch.pos[place], batch.logits[place] = number, place, 1
+                batch.token[place], batch.pos[place], batch.logits[place] = number, start + place, place in wanted
                 batch.n_seq_id[place], batch.seq_id[place][0] = 1, 0
-            self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)
             if self._lib.llama_decode(self._context, batch):
                 raise ModelError("llama.cpp could not run the model")
-            rows = [self._lib.llama_get_logits_ith(self._context, place) for place in range(len(ids))]
+            rows = [self._lib.llama_get_logits_ith(self._context, place) for place in shown]
             return np.stack([np.ctypeslib.as_array(row, (self.n_vocab,)).copy() for row in rows])
         finally:
             self._lib.llama_batch_free(batch)
+
+    def say(self, ids: Sequence[int], n_tokens: int) -> tuple[list[int], bool]:
+        """(at most `n_tokens` tokens, each the likeliest; does the last one end the answer). Raises: UsageError."""
+        said: list[int] = []
+        row = self._run(ids, 0, [len(ids) - 1])[0]
+        while True:
+            said.append(int(row.argmax()))
+            if self.is_end(said[-1]) or len(said) >= n_tokens:
+                return said, self.is_end(said[-1])
+            row = self._run(said[-1:], len(ids) + len(said) - 1, [0])[0]
+
+    def loss(self, ids: Sequence[int], targets: Sequence[int]) -> float:
+        """Nats over the targets that are not negative; `targets[i]` is what should follow `ids[i]`."""
+        places = [place for place, target in enumerate(targets) if target >= 0]
+        rows = self._run(ids, 0, places).astype(np.float64)
+        top = rows.max(axis=1)
+        whole = top + np.log(np.exp(rows - top[:, None]).sum(axis=1))
+        return float((whole - rows[np.arange(len(places)), [targets[place] for place in places]]).sum())
 
     def is_end(self, token: int) -> bool:
         """True when the token ends an answer."""
@@ -162,16 +185,25 @@ class ExactModel:
 
 
 class Engine:
-    """The same in a worker process. `init`: {"file", "context", "adapter"}; requests: {"text"} or {"ids"}."""
+    """The same in a worker process. `init`: {"file", "context", "adapter"}; requests: {"text"}, {"ids"}, {"ids", "say"} or
+    {"ids", "targets"}."""
 
     def __init__(self, init: dict[str, Any]) -> None:
         adapter = Path(init["adapter"]) if init.get("adapter") else None
         self._model = ExactModel(Path(init["file"]), context=init.get("context", 512), adapter=adapter)
 
     def handle(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """{"ids"} for a text; for ids {"next", "margin", "end"} per place: the best token, by how much, and whether it ends."""
+        """{"ids"} for a text; for ids {"next", "margin", "end"} per place: the best token, by how much, and whether it ends;
+        with `say` (how many) {"ids", "ended"}; with `targets` {"loss"}."""
         if "text" in request:
             yield {"ids": self._model.tokens(request["text"], ends=request.get("ends", True))}
+            return
+        if "say" in request:
+            said, ended = self._model.say(request["ids"], request["say"])
+            yield {"ids": said, "ended": ended}
+            return
+        if "targets" in request:
+            yield {"loss": self._model.loss(request["ids"], request["targets"])}
             return
         rows = self._model.logits(request["ids"])
         best = rows.argmax(axis=1)

@@ -23,21 +23,28 @@ LOST = "\ufffd"  # what an unfinished letter is shown as
 @dataclass(frozen=True, slots=True)
 class Said:
     """A greedy answer. `ids` and `margins` (best logit minus the second, per token) belong to the reference; the token
-    that ended it is their last, and not in `text`. Sides that only serve text leave both empty."""
+    that ended it is their last, and not in `text`. Sides that only serve text leave both empty; `n_prompt`: tokens that
+    they say the prompt had, 0 when they do not say."""
 
     text: str
     ended: bool
     ids: tuple[int, ...] = ()
     margins: tuple[float, ...] = ()
+    n_prompt: int = 0
+
+
+Loss = Callable[[Sequence[int], Sequence[int]], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The model as trained. `tokens`: ids of a rendered prompt; `say`: greedy, at most n tokens; `text`: of ids."""
+    """The model as trained. `tokens`: ids of a rendered prompt; `say`: greedy, at most n tokens; `text`: of ids; `loss`:
+    (ids, targets) to the sum of nats over the targets that are not negative."""
 
     tokens: Callable[[str], Sequence[int]]
     say: Callable[[Sequence[int], int], Said]
     text: Callable[[Sequence[int]], str]
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Side:
     tokens: Callable[[str], Sequence[int]] | None = None
     say: Callable[[str, int], Said] | None = None
     follow: Callable[[Sequence[int]], Sequence[int]] | None = None
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +123,11 @@ def gate(
     n_tokens: int = N_TOKENS,
     tie: float = TIE,
     shares: dict[str, float] | None = None,
+    stops: bool = True,
 ) -> Verdict:
     """Compares every side with the reference. `prompts`: rendered, ready to be answered; `texts`: more texts whose
-    token ids are compared. Raises: UsageError for nothing to compare."""
+    token ids are compared; `stops`: an answer must have ended (not so for a model that was never taught to answer).
+    Raises: UsageError for nothing to compare."""
     if not prompts or not sides:
         raise UsageError("the gate needs prompts and a side", hint="50 fixed prompts are usual")
     ids = [list(reference.tokens(prompt)) for prompt in prompts]
@@ -132,12 +142,34 @@ def gate(
             checks.append(Check(side.name, "tokens", len(every) - len(wrong), len(every), 1.0, tuple(wrong)))
         if side.say is not None:
             answers = [side.say(prompt, n_tokens) for prompt in prompts]
+            checks += _counts(side, ids, answers)
             found, n_ties = _texts(side, said, answers, reference, tie=tie)
-            checks += found
+            checks += [check for check in found if check.claim != "stops" or stops]
             ties += n_ties
         if side.follow is not None and side.numbers not in EXACT:
             checks.append(_next(side, ids, said, share_for(side.numbers, shares)))
     return Verdict(tuple(checks), ties)
+
+
+def losses(
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]], reference: Reference, sides: Sequence[Side]
+) -> dict[str, float]:
+    """Mean nats per learnt token over rows of (ids, targets): of the "reference" and of each side that can tell."""
+    n_targets = sum(target >= 0 for _, targets in rows for target in targets)
+    told = [("reference", reference.loss), *((side.name, side.loss) for side in sides)]
+    return {
+        name: sum(loss(ids, targets) for ids, targets in rows) / n_targets
+        for name, loss in told
+        if loss is not None and n_targets
+    }
+
+
+def _counts(side: Side, ids: Sequence[Sequence[int]], answers: Sequence[Said]) -> list[Check]:
+    """What serves says only how many tokens a prompt had: a mark too many at its beginning would show."""
+    if not any(one.n_prompt for one in answers):
+        return []
+    wrong = tuple(n for n, one in enumerate(answers) if one.n_prompt != len(ids[n]))
+    return [Check(side.name, "prompt length", len(ids) - len(wrong), len(ids), 1.0, wrong)]
 
 
 def _texts(

@@ -22,12 +22,9 @@ def reference_of(folder: Path, *, adapter: Path | None = None) -> Reference:
         folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
     ).eval()
     if adapter is not None:
-        import peft
+        from .tune import load_adapter
 
-        from .adapter import read_adapter
-
-        read_adapter(adapter, folder)
-        model = peft.PeftModel.from_pretrained(model, adapter).eval()
+        model = load_adapter(model, adapter).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     ends = ends_of(folder, tokenizer)
 
@@ -40,7 +37,14 @@ def reference_of(folder: Path, *, adapter: Path | None = None) -> Reference:
     def say(ids: Sequence[int], n_tokens: int) -> Said:
         return _say(model, list(ids), n_tokens, ends, text)
 
-    return Reference(tokens, say, text)
+    @torch.inference_mode()
+    def loss(ids: Sequence[int], targets: Sequence[int]) -> float:
+        places = [place for place, target in enumerate(targets) if target >= 0]
+        logits_TV = model(torch.tensor([list(ids)]), use_cache=False).logits[0, places].float()
+        wanted = torch.tensor([targets[place] for place in places], dtype=torch.long)
+        return float(torch.nn.functional.cross_entropy(logits_TV, wanted, reduction="sum"))
+
+    return Reference(tokens, say, text, loss)
 
 
 def ends_of(folder: Path, tokenizer: object) -> frozenset[int]:
