@@ -14,11 +14,10 @@ from small_training import SENTENCES, VOCAB, tiny
 
 from hagane.core.errors import StateError
 from hagane.core.labels import Label
-from hagane.train.feed import ShardFeed
+from hagane.train.feed import DevBatches, ShardFeed
 from hagane.train.loader import Loader
 from hagane.train.loop import Settings, train
-from hagane.train.model import hidden
-from hagane.train.objectives import Micro, NextToken
+from hagane.train.objectives import NextToken
 from hagane.train.pack import plan_rows
 from hagane.train.shard_set import ShardSet
 from hagane.train.shards import Header, Tokenised, write_shards
@@ -70,17 +69,37 @@ def test_a_bad_number_names_source_and_line(loader):
         train(model, NextToken(), feed, Settings(steps=9, learning_rate=1e-3))
     step = next(n for n in range(9) if (feed.batch(n).ids_BT == "年".encode()[1]).any())
     one = feed.batch(step)
-    rows = [row for row in range(8) if (one.ids_BT[row] == "年".encode()[1]).any()]
+    rows = [row for row in range(len(one.ids_BT)) if (one.ids_BT[row] == "年".encode()[1]).any()]
     names = sorted({name for row in rows for name in feed.documents(step, row)})
     assert 0 < len(rows) < 8
     assert f"step {step} is not a number; rows {rows} of its batch, documents {', '.join(names)}" in str(caught.value)
 
 
-def test_blank_rows_of_a_short_step_hold_no_documents_and_harm_nothing(loader):
+def test_a_short_step_has_fewer_rows(loader):
+    """Epochs end within a step of 8 rows: the last step holds what is left, and each row is traced to its documents."""
     feed, last = ShardFeed(loader, seed=4), loader.n_steps - 1
     one = feed.batch(last)
-    assert feed.documents(last, 7) == []
+    assert len(one.ids_BT) == 3
+    assert all(feed.documents(last, row) for row in range(3))
     assert one.label == LABEL
-    micro = Micro.of(one, [7])
-    assert torch.isfinite(hidden(tiny(), micro.ids_BT, micro.positions_BT, micro.documents_BT)).all()
-    assert NextToken().score(tiny(), micro).total.item() == 0.0
+
+
+def test_a_document_is_traced_to_its_steps_and_back(loader):
+    """In every epoch: exactly the steps whose rows name the document."""
+    feed = ShardFeed(loader, seed=4)
+    for epoch in (0, 3):
+        steps = range(epoch * feed.n_steps, (epoch + 1) * feed.n_steps)
+        named = {step: {name for row in range(len(feed.batch(step).ids_BT)) for name in feed.documents(step, row)} for step in steps}
+        for line in range(1, 13):
+            name = f"規程.jsonl:{line}"
+            assert feed.steps_of(name, epoch=epoch) == [step for step in steps if name in named[step]] != []
+        assert feed.steps_of("規程.jsonl", epoch=epoch) == list(steps)
+    assert feed.steps_of("別の規程.jsonl:1") == []
+
+
+def test_dev_batches_are_the_same_each_time_and_as_many_as_wanted(loader):
+    dev = DevBatches(loader, n_rows=9)
+    assert [len(one.ids_BT) for one in dev] == [8, 8], "whole steps until there are enough rows"
+    assert [len(one.ids_BT) for one in DevBatches(loader, n_rows=10**9)][-2:] == [8, 3]
+    assert (dev[0].ids_BT == DevBatches(loader, n_rows=1)[0].ids_BT).all()
+    assert len(dev[:1]) == 1

@@ -13,7 +13,8 @@ from tokenised import documents, made
 
 from hagane.core.errors import StateError, StorageError
 from hagane.core.labels import join
-from hagane.train.loader import Loader, Stream
+from hagane.train.feed import ShardFeed
+from hagane.train.loader import Loader
 from hagane.train.order import State
 from hagane.train.pack import BLOCK, RowPlan, best_fit, blank, packed, packed_pieces, plan_rows
 from hagane.train.words import NO_DOCUMENT, NO_LOSS, Batch
@@ -147,12 +148,12 @@ def test_resuming_at_any_step_gives_the_batches_of_an_uninterrupted_run(tmp_path
         assert all(np.array_equal(getattr(again, name), getattr(batch, name)) for name in ("ids_BT", "targets_BT", "documents_BT", "positions_BT"))
 
 
-def test_the_stream_of_the_loop_walks_through_epochs(tmp_path: Path):
-    """Together the ranks' rows are the stream's; a row is traced to file and line; an epoch has each token once."""
+def test_the_feed_of_the_loop_walks_through_epochs(tmp_path: Path):
+    """Together the ranks' rows are the feed's; a row is traced to file and line; an epoch has each token once."""
     shards = made(tmp_path / "s", [7, 30, 2, 9, 4, 11, 5])
     plan = plan_rows(shards, tmp_path / "r", T=8, seed=1)
     loader = Loader(shards, plan, batch=3)
-    stream = Stream(loader, seed=4)
+    stream = ShardFeed(loader, seed=4)
     for step in (0, loader.n_steps - 1, loader.n_steps, 5 * loader.n_steps + 1):
         batch, state = stream.batch(step), stream.state(step)
         assert state == (4, *divmod(step, loader.n_steps))

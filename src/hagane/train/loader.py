@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,33 +56,12 @@ class Loader:
         rows = self.order.rows(state)
         return [[self._shards.origin(document) for document, _, _ in self._plan.pieces(int(row))] for row in rows]
 
+    def documents_called(self, name: str) -> list[int]:
+        """The documents of SOURCE:LINE, or all of SOURCE."""
+        source, _, line = name.rpartition(":")
+        found = self._shards.documents_of(source, int(line)) if source and line.isdecimal() else []
+        return found or self._shards.documents_of(name)
+
     def steps_of(self, document: int, *, seed: int, epoch: int) -> list[int]:
         """The steps of an epoch at which a document is learnt, in the order of its text; one per piece."""
         return [self.order.step_of(row, seed=seed, epoch=epoch) for row in self._plan.rows_of(document)]
-
-
-class Stream:
-    """A loader as the training loop wants it (`loop.Data`): steps counted over all epochs, every rank's rows."""
-
-    def __init__(self, loader: Loader, *, seed: int) -> None:
-        self._loader, self._seed = loader, seed
-
-    def batch(self, step: int) -> Batch:
-        """The rows of all processes, each of which takes its own."""
-        return replace(self._loader.all_ranks(self._at(step)), step=step)
-
-    def state(self, step: int) -> tuple[int, int, int]:
-        """Seed, epoch, step within the epoch."""
-        at = self._at(step)
-        return at.seed, at.epoch, at.step
-
-    def documents(self, step: int, row: int) -> list[str]:
-        """What a row of the step's batch was made of, as FILE:LINE."""
-        return [f"{one.source}:{one.line}" for one in self._loader.documents_of(self._at(step))[row]]
-
-    def epoch(self) -> Iterator[Batch]:
-        """Every row once: how dev data is read."""
-        return (self.batch(step) for step in range(self._loader.n_steps))
-
-    def _at(self, step: int) -> State:
-        return self._loader.order.state_at(step, seed=self._seed)

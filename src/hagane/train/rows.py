@@ -14,6 +14,7 @@ from hagane.core.labels import Label
 from .lines import MAX_LINE_BYTES
 from .shapes import BadRowError, fields_of, parts, shapes_of
 from .tables import Format, Raw, format_of, raws
+from .whole import sha256_of
 from .words import Row, Shape
 
 N_LOOKED = 20  # rows looked at to recognise the shape
@@ -60,8 +61,10 @@ class BadRow:
         return f"{self.source}:{self.line}: {self.reason}"
 
 
-def recognise(path: Path, *, shape: Shape | None = None, max_bytes: int = MAX_LINE_BYTES) -> Recognised:
-    """What `path` holds, by its first rows; a given `shape` is taken at its word.
+def recognise(
+    path: Path, *, shape: Shape | None = None, max_bytes: int = MAX_LINE_BYTES, named: str | None = None
+) -> Recognised:
+    """What `path` holds, by its first rows; a given `shape` is taken at its word. `named`: how rows name the file.
 
     Raises: SourceError when it is empty, binary, unreadable, or its rows have no shape that we know.
     """
@@ -81,7 +84,7 @@ def recognise(path: Path, *, shape: Shape | None = None, max_bytes: int = MAX_LI
     names = frozenset().union(*(raw.fields.keys() for raw in good))
     used = fields_of(taken, names)
     fitting = sum(_fits(taken, raw) for raw in good)
-    return Recognised(str(path), kind, encoding, taken, used, tuple(sorted(names - set(used))), fitting, len(looked))
+    return Recognised(named or str(path), kind, encoding, taken, used, tuple(sorted(names - set(used))), fitting, len(looked))
 
 
 def _fits(shape: Shape, raw: Raw) -> bool:
@@ -95,6 +98,7 @@ def _fits(shape: Shape, raw: Raw) -> bool:
 class Rows:
     """The rows of one file; iterate as often as needed. `recognised` is known at once; `bad` and `n_good` are of the
     last walk. A row whose field `label_field` holds a label carries it, any other `label`.
+    `named`: what rows call the file, as its user wrote it; default: its path.
 
     Raises: SourceError when the file cannot be read, when more than `max_bad` rows are bad (all are named up to
     there), and when not one row is good.
@@ -109,8 +113,9 @@ class Rows:
         label_field: str | None = None,
         max_bad: int = MAX_BAD,
         max_bytes: int = MAX_LINE_BYTES,
+        named: str | None = None,
     ) -> None:
-        self.recognised = recognise(path, shape=shape, max_bytes=max_bytes)
+        self.recognised = recognise(path, shape=shape, max_bytes=max_bytes, named=named)
         names = (*self.recognised.fields, *self.recognised.ignored)
         if label_field is not None and label_field not in names:
             hint = f"its fields are {', '.join(names)}"
@@ -119,6 +124,15 @@ class Rows:
         self.n_good = 0
         self._path, self._label, self._label_field = path, label, label_field
         self._max_bad, self._max_bytes = max_bad, max_bytes
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        return str(self.recognised)
+
+    def known(self) -> list[str]:
+        """What its rows are made from, for fingerprints. Raises: StorageError."""
+        return [sha256_of(self._path), self.name, self.how]
 
     @property
     def how(self) -> str:
@@ -149,7 +163,7 @@ class Rows:
             raise BadRowError(raw.bad)
         made = parts(self.recognised.shape, raw.fields)
         label = self._labelled(raw)
-        return Row(label, str(self._path), raw.line, made.text, made.messages, made.chosen, made.rejected)
+        return Row(label, self.recognised.source, raw.line, made.text, made.messages, made.chosen, made.rejected)
 
     def _labelled(self, raw: Raw) -> Label:
         value = None if self._label_field is None else raw.fields.get(self._label_field)
@@ -161,7 +175,7 @@ class Rows:
             raise BadRowError(f"{self._label_field} holds no label") from cause
 
     def _set_aside(self, line: int, reason: str) -> None:
-        self.bad.append(BadRow(str(self._path), line, reason))
+        self.bad.append(BadRow(self.recognised.source, line, reason))
         if len(self.bad) > self._max_bad:
             hint = f"mend the file, or allow more than {self._max_bad} bad rows"
             what = f"more than {self._max_bad} bad rows of {self.n_good + len(self.bad)}; the last: {self.bad[-1]}"

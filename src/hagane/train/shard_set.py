@@ -76,6 +76,17 @@ class ShardSet:
         source, label = shard.sources[record["source"]], Label.parse(shard.labels[record["label"]])
         return Origin(document, source, int(record["line"]), label, int(record["length"]))
 
+    def documents_of(self, source: str, line: int | None = None) -> list[int]:
+        """The numbers of the documents that come from a source, or from one line of it."""
+        found: list[int] = []
+        for n, shard in enumerate(self._shards):
+            if source in shard.sources:
+                records = self._map(n, ".idx")
+                here = records["source"] == shard.sources.index(source)
+                here = here if line is None else here & (records["line"] == line)
+                found += (np.flatnonzero(here) + self._firsts[n]).tolist()
+        return found
+
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of every document, in order of their numbers."""
         return np.concatenate([self._map(n, ".idx")["length"] for n in range(len(self._shards))]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The formats that examples come in: JSON lines, one JSON list, CSV, TSV and Parquet, as objects with line numbers."""
+"""The formats that examples come in: JSON lines, one JSON list, CSV, TSV, Parquet and plain text, with line numbers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from hagane.core.errors import SourceError
 
 from .lines import Line, encoding_of, lines_of
 
-Format = Literal["jsonl", "json", "csv", "tsv", "parquet"]
+Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "text"]
 FORMATS: Mapping[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
+    ".txt": "text", ".md": "text",
 }  # fmt: skip
 MAX_LIST_BYTES = 512 << 20  # a JSON list is read whole
 _BATCH = 1024  # rows of Parquet in memory at once
+PIECE = 2000  # characters of plain text, from which on a blank line ends a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,29 @@ def raws(path: Path, kind: Format, *, encoding: str, max_bytes: int, names: tupl
     if kind == "json":
         return _list(path, encoding)
     lines = lines_of(path, encoding=encoding, max_bytes=max_bytes)
+    if kind == "text":
+        return _plain(lines)
     return _json_lines(lines) if kind == "jsonl" else _separated(path, lines, "\t" if kind == "tsv" else ",", max_bytes)
+
+
+def _plain(lines: Iterator[Line]) -> Iterator[Raw]:
+    """Paragraphs as they follow each other, some PIECE characters a row: a text file has no rows of its own."""
+    held: list[str] = []
+    first = size = 0
+    for line in lines:
+        if line.bad is not None:
+            yield Raw(line.number, {}, line.bad)
+        elif line.text.strip():
+            first = first or line.number
+            held.append(line.text)
+            size += len(line.text)
+        elif held and size >= PIECE:
+            yield Raw(first, {"text": "\n".join(held).rstrip()})
+            held, first, size = [], 0, 0
+        elif held:
+            held.append("")
+    if held:
+        yield Raw(first, {"text": "\n".join(held).rstrip()})
 
 
 def _object(value: Any, line: int) -> Raw:
