@@ -29,16 +29,18 @@ from .bridge import Bridges
 ANSWERERS = {
     "extract": "hagane.rag.answer_extract:build",
     "generate": "hagane.rag.answer_generate:build",
+    "read": "hagane.rag.answer_read:build",
 }
 
 
 class AnswerConfig(Config):
     """How answers are made and when none is given."""
 
-    answerer: str = Field("extract", description="extract: the supporting sentences themselves; generate: a model")
+    answerer: str = Field("extract", description="extract: the supporting sentences themselves; read: a few words by a reader model; generate: a model")
     model: str = Field(
         "gemma3-270m", description="model of generate: a name that `hagane models` lists, or a GGUF file"
     )
+    reader: str = Field("hagane-reader-ja", description="model of read: a name that `hagane models` lists")
     threshold: float = Field(
         0.18, ge=0, le=1, description="confidence below which the answer is that the documents do not say"
     )
@@ -104,7 +106,7 @@ class Answers:
                 parts.append(part)
                 yield part
             if not parts:
-                why = "unsupported"
+                why = getattr(answerer, "why", "") or "unsupported"
             elif getattr(answerer, "quoted", False):
                 why = "quoted"
         citations = tuple(c for part in parts for c in part.citations)
