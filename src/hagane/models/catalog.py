@@ -33,7 +33,8 @@ State = Literal["ready", "packaged", "missing"]
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is known of one model. `n_params` 0: unknown. `sha256` "": not known before it is fetched."""
+    """What is known of one model. `n_params` 0: unknown. `sha256` "": not known before it is fetched. One with a `base`
+    is an `adapter` (a file inside a package) beside the file of that model."""
 
     name: str
     title: str
@@ -47,6 +48,8 @@ class ModelInfo:
     sha256: str = ""
     parts: tuple[str, ...] = ()
     install: str = ""
+    base: str = ""
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ def known() -> tuple[ModelInfo, ...]:
             sha256=row.get("sha256", ""),
             parts=tuple(row.get("parts", ())),
             install=row.get("install", ""),
+            base=row.get("base", ""),
+            adapter=row.get("adapter", ""),
         )
         for row in table["model"]
     )
@@ -97,6 +102,9 @@ def available(*, cache: Path | None = None) -> list[Listed]:
 
 
 def _state(info: ModelInfo, folder: Path) -> tuple[State, Path | None]:
+    if info.base:
+        base = next((one for one in known() if one.name == info.base), None)
+        return _state(base, folder) if base and _part(info.adapter) else ("missing", None)
     file = folder / f"{info.name}.gguf"
     if file.is_file():
         return "ready", file
@@ -139,7 +147,8 @@ def _part(part: str) -> Path | None:
 
 
 def find(name: str, *, cache: Path | None = None) -> Path:
-    """The file of a model: a name of `available`, or a path of a GGUF file. Joins packaged parts on first use.
+    """The file of a model: a name of `available`, or a path of a GGUF file. Joins packaged parts on first use. Of a
+    model with a base it is the base's: `adapter_of` says what stands beside it.
 
     Raises: NotFoundError; MissingExtraError when its package is not installed; ModelError for damaged parts.
     """
@@ -159,10 +168,18 @@ def find(name: str, *, cache: Path | None = None) -> Path:
         if entry.info.install:
             raise MissingExtraError(f"the package of model {name!r} is not installed", hint=entry.info.install)
         raise NotFoundError(f"model {name!r} is not on this machine", hint=f"hagane models pull {name}")
+    if entry.info.base:
+        return find(entry.info.base, cache=cache)
     if not entry.info.parts:
         assert entry.file is not None
         return entry.file
     return _assembled(entry.info, folder_of(cache))
+
+
+def adapter_of(name: str) -> Path | None:
+    """The adapter that makes a known model of its base; None for models that are one file."""
+    info = next((one for one in known() if one.name == name), None)
+    return _part(info.adapter) if info and info.adapter else None
 
 
 def _assembled(info: ModelInfo, folder: Path) -> Path:
@@ -213,12 +230,14 @@ def recommend(
 ) -> ModelInfo | None:
     """The most able model that fits: weights and runtime in memory, at least 4 tokens a second, the languages known.
 
-    Models that were taught to follow instructions come first, then larger ones. None when nothing fits.
+    Models that were taught to follow instructions come first, then larger ones; readers, which only answer from
+    passages, are not among them. None when nothing fits.
     """
     fitting = [
         model
         for model in models
-        if model.size_bytes + _RUNTIME_BYTES <= memory_bytes
+        if not model.base
+        and model.size_bytes + _RUNTIME_BYTES <= memory_bytes
         and model.size_bytes * _TOKENS_PER_S <= cores * _BYTES_PER_S_PER_CORE
         and set(languages) <= set(model.languages)
     ]

@@ -37,7 +37,7 @@ def board(project: Project, *, by: Principal) -> dict[str, Any]:
         "documents": project.ledger.tally.documents(),
         "model": {
             "answerer": config.answer.answerer,
-            "model": config.answer.model if config.answer.answerer == "generate" else None,
+            "model": config.answer.model_of(config.answer.answerer) if config.answer.answerer != "extract" else None,
             "embedder": config.embedder.name, "without_vectors": project.without_vectors, "changed": bool(project.embedder_changed()),
         },
         "machine": _machine(project),

@@ -56,6 +56,10 @@ class AnswerConfig(Config):
     )
     language: Literal["auto", "ja", "en"] = Field("auto", description="language of prompts; auto: of the question")
 
+    def model_of(self, answerer: str) -> str:
+        """The model that speaks for an answerer that needs one."""
+        return self.reader if answerer == "read" else self.model
+
 
 class Answers:
     """Answers questions from passages. Built once; safe for several threads as far as its model is."""
