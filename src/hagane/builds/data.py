@@ -5,20 +5,25 @@
 
 A data set lies in datasets/ID: `train`, `dev`, `test` (token shards), rows-T-SEED (which documents share a row),
 bad.jsonl (rows that were left out: file, line, reason) and dataset.json, which is written last. ID is a hash of what
-it is made from: a file that changed makes another data set, and one that was cut short is gone on with.
+it is made from: a file that changed makes another data set, and one that was cut short is gone on with. In an encrypted
+project all of it is sealed under the data set's own key (`sealer`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hagane.core.errors import StorageError
 from hagane.core.labels import Label, join
+from hagane.core.seams import Sealer
 from hagane.core.whole_file import private_folder
 from hagane.train.dataset import Encoder, Survey, chosen, go_on, survey, write_dataset
 from hagane.train.feed import DevBatches, ShardFeed
@@ -28,6 +33,7 @@ from hagane.train.pairs import Pair, PairFeed, encode_pair, too_long
 from hagane.train.rows import BadRow
 from hagane.train.shard_set import ShardSet
 from hagane.train.split import PARTS, Shares, split
+from hagane.train.vault import Vault
 from hagane.train.words import Batch
 
 from .near import NearCopies
@@ -94,6 +100,7 @@ def prepare(
     labels: Mapping[str, Label] | None = None,
     tokens: int = 0,
     rows: int = 0,
+    sealer: Sealer | None = None,
     emit: Emit = lambda event: None,
     stop: Callable[[], bool] = go_on,
 ) -> Prepared:
@@ -101,7 +108,7 @@ def prepare(
 
     `documents`: rows of the project's documents (see `origins`), the same ones each time. `root`: what files are
     relative to. `default`: label of files that are given none. `tokens`, `rows`: of a packed row, of a step; 0: what
-    train.yaml says. Raises: SourceError for files that cannot be used, StateError for too little or the wrong shape,
+    train.yaml says. `sealer`: what an encrypted project seals with (`data_seal`). Raises: SourceError for files that cannot be used, StateError for too little or the wrong shape,
     RefusedError for personal data without a detector, ChangedError, StorageError, StoppedError.
     """
     origins = origins_of(spec, stage, documents=documents, root=root, labels=labels, default=default)
@@ -109,8 +116,9 @@ def prepare(
     told = spec.training_of(stage)
     T = tokens or told.tokens or (512 if stage == "pretrain" else 1024)
     emit({"event": "data", "what": "reading", "recognised": [origin.name for origin in origins]})
-    work = _Work(spec, origins, encoder, emit, stop)
+    work = _Work(spec, origins, encoder, sealer, emit, stop)
     place = folder / work.id
+    work.clear_unreadable(place)
     if stage == "prefer":
         made = _pairs(work, place, T=T, given=bool(tokens or told.tokens))
     else:
@@ -122,12 +130,35 @@ def prepare(
 class _Work:
     """What preparing one data set needs at hand."""
 
-    def __init__(self, spec: TrainFile, origins: Sequence[Origin], encoder: Encoder, emit: Emit, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, spec: TrainFile, origins: Sequence[Origin], encoder: Encoder, sealer: Sealer | None, emit: Emit, stop: Callable[[], bool]
+    ) -> None:
         self.origins, self.encoder, self.emit, self.stop = origins, encoder, emit, stop
         self.guard = guard_of(spec)
         self.shares = Shares(spec.split.dev, spec.split.test)
         made_of = [FORMAT, [origin.known() for origin in origins], self.guard.named, asdict(self.shares), encoder.fingerprint]
         self.id = "ds_" + hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+        self.vault = Vault(sealer, self.id)
+
+    def clear_unreadable(self, place: Path) -> None:
+        """A data set whose key is gone, or that lies in the open since before the project was encrypted, is made anew."""
+        heads = [place / name for name in (CARD, BAD) if (place / name).exists()]
+        try:
+            for head in heads:
+                self.read(head)
+        except StorageError:
+            self.emit({"event": "data", "what": "anew", "dataset": place.name})
+            shutil.rmtree(place)
+
+    def store(self, path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+        said = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        self.vault.write(path, said.encode("utf-8", "surrogatepass"))
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        try:
+            return [json.loads(line) for line in self.vault.read(path).decode("utf-8", "surrogatepass").split("\n") if line]
+        except ValueError as cause:
+            raise StorageError(f"{path} is damaged", hint="delete the data set: it is made anew") from cause
 
     def survey(self) -> tuple[Survey, NearCopies]:
         grouping = NearCopies()
@@ -139,14 +170,14 @@ class _Work:
         """The shards, the bad rows and, last, the card."""
         made = write_dataset(
             place, self.origins, encoder=self.encoder, guard=self.guard, shares=self.shares, seed=SPLIT_SEED,
-            surveyed=seen, stop=self.stop,
+            surveyed=seen, stop=self.stop, vault=self.vault,
         )  # fmt: skip
         where = split(seen.groups, self.shares, seed=SPLIT_SEED)
         card = self.card(seen) | {
             "n_bytes": {part: int(seen.n_bytes[where[part]].sum()) for part in made.parts},
             "n_learnt": {part: one.n_learnt for part, one in made.parts.items()},
         }
-        _write(place / CARD, [card])
+        self.store(place / CARD, [card])
         return card
 
     def card(self, seen: Survey) -> dict[str, Any]:
@@ -159,15 +190,15 @@ class _Work:
 def _shards(work: _Work, place: Path, *, T: int, seed: int) -> Prepared:
     private_folder(place)
     if (place / CARD).exists():
-        [card] = _read(place / CARD)
+        [card] = work.read(place / CARD)
     else:
         seen, _ = work.survey()
-        _write(place / BAD, [asdict(one) for one in seen.bad])
+        work.store(place / BAD, [asdict(one) for one in seen.bad])
         card = work.write(place, seen)
-    parts = {part: ShardSet(place / part) for part in PARTS if (place / part).is_dir()}
+    parts = {part: ShardSet(place / part, vault=work.vault) for part in PARTS if (place / part).is_dir()}
     train, dev = parts["train"], parts.get("dev")
-    plan = plan_rows(train, place / f"rows-{T}-{seed}", T=T, seed=seed)
-    dev_plan = plan_rows(dev, place / f"rows-dev-{T}", T=T, seed=SPLIT_SEED) if dev else None
+    plan = plan_rows(train, place / f"rows-{T}-{seed}", T=T, seed=seed, vault=work.vault)
+    dev_plan = plan_rows(dev, place / f"rows-dev-{T}", T=T, seed=SPLIT_SEED, vault=work.vault) if dev else None
 
     def make(rows: int, order: int) -> tuple[ShardFeed, Sequence[Batch]]:
         feed = ShardFeed(Loader(train, plan, batch=rows), seed=order)
@@ -181,7 +212,7 @@ def _shards(work: _Work, place: Path, *, T: int, seed: int) -> Prepared:
         feed=None, dev=(), label=join(Label.parse(card["label"]), *(one.label for one in parts.values())),
         n_documents=train.n_documents, n_tokens=train.n_tokens, n_rows=plan.n_rows, T=T, dataset_id=place.name,
         folder=place, mark=f"{train.mark[:32]} {T} {seed}", parents=tuple(card["parents"]),
-        recognised=tuple(card["recognised"]), bad=tuple(BadRow(**one) for one in _read(place / BAD)),
+        recognised=tuple(card["recognised"]), bad=tuple(BadRow(**one) for one in work.read(place / BAD)),
         dropped=card["dropped"], masked=card["masked"], n_cut=int((train.lengths() > T).sum()),
         bytes_per_token=card["n_bytes"][said] / max(1, card["n_learnt"][said]),
         is_text=shapes_of(work.origins) == {"text"}, make=make,
@@ -193,8 +224,6 @@ def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
     seen, _ = work.survey()
     where = split(seen.groups, work.shares, seed=SPLIT_SEED)
     part_of = {n: part for part in PARTS for n in where[part]}
-    import numpy as np
-
     found: dict[str, list[Pair]] = {part: [] for part in PARTS}
     every = np.arange(len(seen.groups))
     for n, row in enumerate(chosen(work.origins, work.guard, every, seen, stop=work.stop)):
@@ -207,7 +236,7 @@ def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
         bad += [BadRow(one.source, one.line, f"the pair has {one.n_tokens} tokens, a row {T}") for one in some if id(one) in long]
         found[part] = [one for one in some if id(one) not in long]
     private_folder(place)
-    _write(place / BAD, [asdict(one) for one in bad])
+    work.store(place / BAD, [asdict(one) for one in bad])
     train, dev = found["train"], found["dev"]
 
     def make(rows: int, order: int) -> tuple[PairFeed, Sequence[Batch]]:
@@ -223,15 +252,3 @@ def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
         bytes_per_token=int(seen.n_bytes.sum()) / max(1, n_learnt), is_text=False, make=make,
     )  # fmt: skip
 
-
-def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    from hagane.train.whole import write_whole
-
-    write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8", "surrogatepass"))
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text("utf-8", "surrogatepass").splitlines() if line]
-    except (OSError, ValueError) as cause:
-        raise StorageError(f"{path} cannot be read: {type(cause).__name__}", hint="delete the data set: it is made anew") from cause

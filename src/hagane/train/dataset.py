@@ -26,6 +26,7 @@ from .rows import BadRow
 from .shard_set import ShardSet
 from .shards import SHARD_TOKENS, Header, Tokenised, write_shards
 from .split import PARTS, Part, Shares, split
+from .vault import OPEN, Vault
 from .words import Row
 
 
@@ -159,6 +160,7 @@ def write_dataset(
     surveyed: Survey | None = None,
     stop: Callable[[], bool] = go_on,
     shard_tokens: int = SHARD_TOKENS,
+    vault: Vault = OPEN,
 ) -> DataSet:
     """Write the parts, or go on where it was cut short. Groups are of rows as they may be used (masked).
 
@@ -174,8 +176,8 @@ def write_dataset(
         named = json.dumps(known | {"part": part, "rows": hashlib.sha256(wanted.tobytes()).hexdigest()}, sort_keys=True)
         made_from = hashlib.sha256(named.encode()).hexdigest()
         header = Header(encoder.fingerprint, encoder.vocab_size, made_from, True, shard_tokens)
-        write_shards(folder / part, _encoded(origins, guard, wanted, seen, encoder, stop), header=header)
-        made[part] = ShardSet(folder / part)
+        write_shards(folder / part, _encoded(origins, guard, wanted, seen, encoder, stop), header=header, vault=vault)
+        made[part] = ShardSet(folder / part, vault=vault)
     return DataSet(made, tuple(one.name for one in origins), seen.bad, seen.n_rows, seen.n_dropped, seen.n_masked)
 
 

@@ -6,11 +6,13 @@ reorder the rows. Source of best-fit packing: Ding et al., "Fewer truncations im
 
 from __future__ import annotations
 
+import io
 import json
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from hagane.core.errors import StateError, StorageError
 from .order import Permutation
 from .shard_set import ShardSet
 from .shards import read_json
-from .whole import sha256_of, whole, write_whole
+from .vault import OPEN, Vault
 from .words import NO_DOCUMENT, NO_LOSS, Packed
 
 PIECE = np.dtype([("document", "<u4"), ("start", "<u4"), ("length", "<u4")])
@@ -85,11 +87,11 @@ class PlanHeader:
     sha256: dict[str, str]
 
 
-def plan_rows(shards: ShardSet, folder: Path, *, T: int, seed: int) -> RowPlan:
+def plan_rows(shards: ShardSet, folder: Path, *, T: int, seed: int, vault: Vault = OPEN) -> RowPlan:
     """Plan the rows, or open the plan that is there for the same shards, T and seed.
     Raises: StateError when the folder holds another plan, StorageError (disk full)."""
     if (folder / "plan.json").exists():
-        plan = RowPlan(folder)
+        plan = RowPlan(folder, vault=vault)
         if (plan.header.shards, plan.header.T, plan.header.seed) != (shards.mark, T, seed):
             raise StateError(f"{folder} holds the rows of other shards, lengths or seed", hint="plan in an empty folder")
         return plan
@@ -111,27 +113,27 @@ def plan_rows(shards: ShardSet, folder: Path, *, T: int, seed: int) -> RowPlan:
     }
     sums = {}
     for name, array in arrays.items():
-        with whole(folder / f"{name}.npy") as out:
+        with vault.whole(folder / f"{name}.npy") as out:
             np.lib.format.write_array(out, array, allow_pickle=False)
         sums[name] = out.sha256
     header = PlanHeader(shards.mark, T, seed, len(counts), len(counts) * T - shards.n_tokens, sums)
-    write_whole(folder / "plan.json", json.dumps(asdict(header), indent=1).encode())
-    return RowPlan(folder)
+    vault.write(folder / "plan.json", json.dumps(asdict(header), indent=1).encode())
+    return RowPlan(folder, vault=vault)
 
 
 class RowPlan:
     """The rows of a set: which pieces of which documents, and back. Memory-mapped; opens at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, vault: Vault = OPEN) -> None:
         try:
-            self.header = PlanHeader(**read_json(folder / "plan.json"))
-            loaded = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS]
+            self.header = PlanHeader(**read_json(folder / "plan.json", vault))
+            loaded = [_loaded(folder / f"{name}.npy", vault) for name in _ARRAYS]
         except (OSError, ValueError, TypeError, EOFError) as cause:
             raise StorageError(f"{folder} holds no readable plan of rows", hint="delete it: it is planned anew") from cause
         self._pieces, self._ends, self._of_document = loaded
         if len(self._ends) != self.header.n_rows or len(self._pieces) != len(self._of_document):
             raise StorageError(f"{folder}: the plan of rows is damaged", hint="delete it: it is planned anew")
-        self._folder = folder
+        self._folder, self._vault = folder, vault
         self.n_rows = self.header.n_rows
 
     def pieces(self, row: int) -> list[tuple[int, int, int]]:
@@ -156,7 +158,14 @@ class RowPlan:
     def problems(self) -> list[str]:
         """Arrays that are not what was written."""
         sums = self.header.sha256
-        return [f"{name}.npy is not what was written (sha256)" for name in _ARRAYS if sha256_of(self._folder / f"{name}.npy") != sums[name]]
+        return [f"{name}.npy is not what was written (sha256)" for name in _ARRAYS if self._vault.sha256(self._folder / f"{name}.npy") != sums[name]]
+
+
+def _loaded(path: Path, vault: Vault) -> NDArray[Any]:
+    """Memory-mapped; of a sealed plan all of it, in memory: 12 bytes for each piece."""
+    if vault.sealed:
+        return np.lib.format.read_array(io.BytesIO(vault.read(path)), allow_pickle=False)
+    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def packed(shards: ShardSet, pieces: Sequence[tuple[int, int, int]], T: int) -> Packed:

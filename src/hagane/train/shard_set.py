@@ -1,4 +1,4 @@
-"""Reading token shards: documents by number, memory-mapped, with origin and label; verification against sha256."""
+"""Reading token shards: documents by number, memory-mapped or opened block by block, with origin and label; verification against sha256."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hagane.core.errors import HaganeError, StateError, StorageError
 from hagane.core.labels import Label, join
 
 from .shards import ENDS, FORMAT, MANIFEST, RECORD, Header, Shard, read_json, totals
-from .whole import sha256_of
+from .vault import OPEN, Array, Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,11 @@ class ShardSet:
     Raises: StateError when the set is not finished, StorageError when a file is missing or of another size.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, vault: Vault = OPEN) -> None:
+        self._vault = vault
         if not (folder / MANIFEST).exists():
             raise StateError(f"{folder} holds no finished token shards", hint="run the same command again: it goes on")
-        tree = read_json(folder / MANIFEST)
+        tree = read_json(folder / MANIFEST, vault)
         if tree.get("format") != FORMAT:
             hint = "write the shards anew"
             raise StorageError(f"{folder / MANIFEST} has format {tree.get('format')!r}, not {FORMAT}", hint=hint)
@@ -49,10 +50,10 @@ class ShardSet:
             self.label = Label.parse(tree["label"])
         except (KeyError, TypeError, ValueError) as cause:
             raise StorageError(f"{folder / MANIFEST} is damaged", hint="write the shards anew") from cause
-        self.mark = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        self.mark = hashlib.sha256(vault.read(folder / MANIFEST)).hexdigest()
         self._folder = folder
         self._firsts = np.cumsum([0, *(shard.n_documents for shard in self._shards)])
-        self._maps: dict[tuple[int, str], NDArray[Any]] = {}
+        self._maps: dict[tuple[int, str], Array] = {}
         for n in range(len(self._shards)):
             for end in self._ends():
                 self._size(n, end)
@@ -94,7 +95,7 @@ class ShardSet:
     def problems(self) -> Iterator[str]:
         """What does not fit together, one sentence each; nothing when the set is as it was written. Reads it all."""
         for n, shard in enumerate(self._shards):
-            wrong = [end for end in self._ends() if sha256_of(self._path(n, end)) != shard.sha256.get(end)]
+            wrong = [end for end in self._ends() if self._vault.sha256(self._path(n, end)) != shard.sha256.get(end)]
             yield from (f"{n:05d}{end} is not what was written (sha256)" for end in wrong)
             if not wrong:
                 yield from self._inside(n, shard)
@@ -103,9 +104,9 @@ class ShardSet:
             yield "the manifest's sums or label are not those of its shards"
 
     def _inside(self, n: int, shard: Shard) -> Iterator[str]:
-        if read_json(self._path(n, ".json")) != asdict(shard):
+        if read_json(self._path(n, ".json"), self._vault) != asdict(shard):
             yield f"{n:05d}.json is not what the manifest says"
-        records, ids = self._map(n, ".idx"), self._map(n, ".bin")
+        records, ids = self._map(n, ".idx")[:], self._map(n, ".bin")[:]
         ends = np.cumsum(records["length"], dtype=np.uint64)
         if (records["start"] != np.concatenate([[0], ends[:-1]])).any() or int(ends[-1]) != ids.size:
             yield f"{n:05d}.idx has gaps"
@@ -126,18 +127,15 @@ class ShardSet:
         shard = self._shards[n]
         one = {".bin": self.header.dtype.itemsize * shard.n_tokens, ".idx": RECORD.itemsize * shard.n_documents}
         expected, path = one.get(end, shard.n_tokens), self._path(n, end)
-        found = path.stat().st_size if path.is_file() else None
+        found = self._vault.n_bytes(path) if path.is_file() else None
         if found != expected:
             what = "is missing" if found is None else f"has {found:,} bytes, not {expected:,}"
             raise StorageError(f"{path} {what}", hint="write the shards anew, or bring the file back")
 
-    def _map(self, shard: int, end: str) -> NDArray[Any]:
+    def _map(self, shard: int, end: str) -> Array:
         if (shard, end) not in self._maps:
             dtype = {".bin": self.header.dtype, ".idx": RECORD}.get(end, np.dtype(np.uint8))
-            try:
-                self._maps[shard, end] = np.memmap(self._path(shard, end), dtype=dtype, mode="r")
-            except (OSError, ValueError) as cause:
-                raise StorageError(f"{self._path(shard, end)} cannot be read: {type(cause).__name__}") from cause
+            self._maps[shard, end] = self._vault.array(self._path(shard, end), dtype)
         return self._maps[shard, end]
 
     def _record(self, document: int) -> tuple[int, Any]:
@@ -147,9 +145,9 @@ class ShardSet:
         return shard, self._map(shard, ".idx")[document - self._firsts[shard]]
 
 
-def verify(folder: Path) -> list[str]:
+def verify(folder: Path, *, vault: Vault = OPEN) -> list[str]:
     """What is wrong with the set in `folder`, one sentence each; an empty list when it is as it was written."""
     try:
-        return list(ShardSet(folder).problems())
+        return list(ShardSet(folder, vault=vault).problems())
     except HaganeError as error:
         return [str(error)]

@@ -1,4 +1,4 @@
-"""Token shards: written once, memory-mapped, each document with its file, line and label; a manifest with sha256.
+"""Token shards: written once, memory-mapped (or sealed, see vault.py), each document with its file, line and label; a manifest with sha256.
 
 A shard is NNNNN.bin (token ids, uint16 or uint32, little endian), NNNNN.idx (one record per document), NNNNN.mask
 (one byte per token, 1 where it is learnt; only in masked sets) and NNNNN.json, which is written last: a shard with it
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from hagane.core.errors import SourceError, StateError, StorageError
 from hagane.core.labels import Label, join
 
-from .whole import PART, Out, whole, write_whole
+from .vault import OPEN, Vault
+from .whole import PART, Out
 
 FORMAT = 1
 SHARD_TOKENS = 1 << 26
@@ -69,7 +70,9 @@ class Shard:
     sha256: dict[str, str]  # by file ending
 
 
-def write_shards(folder: Path, documents: Callable[[int], Iterable[Tokenised]], *, header: Header) -> dict[str, Any]:
+def write_shards(
+    folder: Path, documents: Callable[[int], Iterable[Tokenised]], *, header: Header, vault: Vault = OPEN
+) -> dict[str, Any]:
     """Write the set, or go on where it was cut short; the manifest. Nothing is done when it is whole.
 
     `documents(n)` gives the documents from number n on, the same ones each time.
@@ -82,22 +85,22 @@ def write_shards(folder: Path, documents: Callable[[int], Iterable[Tokenised]], 
         raise StorageError(f"{folder} cannot be made: {type(cause).__name__}") from cause
     given = asdict(header)
     if (folder / MANIFEST).exists():
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_json(folder / MANIFEST, vault)
         _same(folder, {name: manifest.get(name) for name in given}, given)
         return manifest
     if (folder / HEADER).exists():
-        _same(folder, read_json(folder / HEADER), given)
+        _same(folder, read_json(folder / HEADER, vault), given)
     else:
-        write_whole(folder / HEADER, _json(given))
+        vault.write(folder / HEADER, _json(given))
     for left in folder.glob(f"*{PART}"):
         left.unlink()
-    done = [Shard(**read_json(folder / f"{n:05d}.json")) for n in _finished(folder)]
-    for shard in _written(folder, iter(documents(sum(s.n_documents for s in done))), header, first=len(done)):
+    done = [Shard(**read_json(folder / f"{n:05d}.json", vault)) for n in _finished(folder)]
+    for shard in _written(folder, iter(documents(sum(s.n_documents for s in done))), header, vault, first=len(done)):
         done.append(shard)
     if not done:
         raise SourceError("there is no document to write", reason="empty", hint="name data that holds examples")
     manifest = given | totals(done) | {"shards": [asdict(shard) for shard in done]}
-    write_whole(folder / MANIFEST, _json(manifest))
+    vault.write(folder / MANIFEST, _json(manifest))
     (folder / HEADER).unlink()
     return manifest
 
@@ -129,36 +132,36 @@ def _json(tree: Any) -> bytes:
     return (json.dumps(tree, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, vault: Vault = OPEN) -> dict[str, Any]:
     """A file of ours. Raises: StorageError when it is missing or damaged."""
     try:
-        tree = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as cause:
+        tree = json.loads(vault.read(path))
+    except (ValueError, RecursionError) as cause:
         raise StorageError(f"{path} cannot be read: {type(cause).__name__}", hint="write the shards anew") from cause
     if not isinstance(tree, dict):
         raise StorageError(f"{path} is damaged", hint="write the shards anew")
     return tree
 
 
-def _written(folder: Path, documents: Iterator[Tokenised], header: Header, *, first: int) -> Iterator[Shard]:
+def _written(folder: Path, documents: Iterator[Tokenised], header: Header, vault: Vault, *, first: int) -> Iterator[Shard]:
     """Shards until the documents end; each is durable when it comes."""
     number, following = first, next(documents, None)
     while following is not None:
         name = f"{number:05d}"
-        masking = whole(folder / f"{name}.mask") if header.masked else nullcontext()
-        with whole(folder / f"{name}.bin") as tokens, masking as mask:
+        masking = vault.whole(folder / f"{name}.mask") if header.masked else nullcontext()
+        with vault.whole(folder / f"{name}.bin") as tokens, masking as mask:
             one = _Open(header, tokens, mask)
             while following is not None and one.takes(following):
                 one.add(following)
                 following = next(documents, None)
         records = np.array(one.records, dtype=RECORD)
-        with whole(folder / f"{name}.idx") as index:
+        with vault.whole(folder / f"{name}.idx") as index:
             index.write(records.tobytes())
         sums = {".bin": tokens.sha256, ".idx": index.sha256} | ({".mask": mask.sha256} if mask else {})
         label = join(*one.labels)
         sources, labels = list(one.sources), [str(label) for label in one.labels]
         shard = Shard(len(records), one.n_tokens, one.n_learnt, str(label), sources, labels, sums)
-        write_whole(folder / f"{name}.json", _json(asdict(shard)))
+        vault.write(folder / f"{name}.json", _json(asdict(shard)))
         yield shard
         number += 1
 
