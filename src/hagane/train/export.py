@@ -1,28 +1,31 @@
 """A Hugging Face folder as one GGUF file: weights, tokenizer, chat template and label, tensor by tensor.
 
-F32, F16, BF16 and Q8_0; vectors and norms stay F32, as llama.cpp wants them. Rows that Q8_0 cannot cut into blocks
-of 32 numbers stay F16. The file appears under its name only when it is whole.
+F32, F16, BF16 and Q8_0, and K-quants where llama.cpp's own quantisation is handed in; vectors and norms stay F32, as
+llama.cpp wants them. Rows that cannot be cut into blocks of 32 numbers stay F16. The file appears only when it is whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import ModelError, StorageError, UsageError
 from ..core.labels import Label
 from ..core.safetensors_header import read_header
 from .gguf_architecture import Floats, Plan, plan_of
 from .gguf_vocab import add_vocabulary, read_vocabulary
+from .k_quants import MIXTURES, kinds_of
 from .model_folder import check_folder, read_json
 from .tensor_file import read_tensors
 
-Numbers = Literal["F32", "F16", "BF16", "Q8_0"]
+Numbers = Literal["F32", "F16", "BF16", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K"]
 KINDS: tuple[str, ...] = ("F32", "F16", "BF16", "Q8_0")
+Quantise = Callable[[Floats, str], NDArray[np.uint8]]  # numbers and their kind to the rows' bytes
 BLOCK = 32  # numbers in a block of Q8_0
 LABEL = "hagane.label"
 SKIPPED = (".rotary_emb.inv_freq", ".masked_bias", ".attention.bias")  # computed, not learnt
@@ -30,7 +33,7 @@ SKIPPED = (".rotary_emb.inv_freq", ".masked_bias", ".attention.bias")  # compute
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A GGUF file. `kept`: names of tensors that stayed in F16 since Q8_0 cannot hold their rows."""
+    """A GGUF file. `kept`: names of tensors that stayed in F16 since no block holds their rows."""
 
     file: Path
     numbers: str
@@ -41,13 +44,17 @@ class Exported:
     kept: tuple[str, ...]
 
 
-def to_gguf(folder: Path, file: Path, *, numbers: Numbers, label: Label, name: str | None = None) -> Exported:
-    """Writes `folder` as `file`. Raises: UsageError for a family or kind that is not written here; RefusedError for a
+def to_gguf(
+    folder: Path, file: Path, *, numbers: str, label: Label, name: str | None = None, quantise: Quantise | None = None
+) -> Exported:
+    """Writes `folder` as `file`. `quantise`: what K-quants need (models/ggml_quantise.py). Raises: UsageError for a family or kind that is not written here; RefusedError for a
     tokenizer or setting that GGUF would change; ModelError for a damaged folder; StorageError when the disk is full."""
     import gguf
 
-    if numbers not in KINDS:
-        raise UsageError(f"{numbers!r} is not one of {', '.join(KINDS)}", hint="K-quants need llama.cpp's own program")
+    if numbers not in (*KINDS, *(MIXTURES if quantise else ())):
+        raise UsageError(
+            f"{numbers!r} is not one of {', '.join(KINDS)}", hint="K-quants need llama.cpp (the extra models)"
+        )
     config, weights = check_folder(folder)
     plan = plan_of(config)
     names = gguf.get_tensor_name_map(architecture_of(plan), plan.n_blocks)
@@ -66,9 +73,13 @@ def to_gguf(folder: Path, file: Path, *, numbers: Numbers, label: Label, name: s
     writer.add_string(LABEL, str(label))
     add_values(writer, plan)
     add_vocabulary(writer, vocabulary)
-    kinds = {new: _kind(shape, numbers) for new, (_, _, shape) in tensors.items()}
+    shapes = {new: shape for new, (_, _, shape) in tensors.items()}
+    if numbers in MIXTURES:
+        kinds = kinds_of(shapes, numbers, architecture=plan.architecture)
+    else:
+        kinds = {new: _kind(shape, numbers) for new, shape in shapes.items()}
     try:
-        _write(writer, plan, tensors, kinds)
+        _write(writer, plan, tensors, kinds, quantise)
         part.replace(file)
     except OSError as cause:
         raise StorageError(
@@ -76,7 +87,7 @@ def to_gguf(folder: Path, file: Path, *, numbers: Numbers, label: Label, name: s
         ) from cause
     finally:
         part.unlink(missing_ok=True)
-    kept = tuple(new for new, kind in kinds.items() if numbers == "Q8_0" and kind == "F16")
+    kept = tuple(new for new, kind in kinds.items() if numbers != kind == "F16")
     n_params = sum(int(np.prod(shape)) for _, _, shape in tensors.values())
     return Exported(file, numbers, n_params, file.stat().st_size, vocabulary.eos, label, kept)
 
@@ -109,7 +120,7 @@ def _places(weights: tuple[Path, ...], names: Any, *, tied: bool) -> Places:
     return found
 
 
-def _write(writer: Any, plan: Plan, tensors: Places, kinds: Mapping[str, str]) -> None:
+def _write(writer: Any, plan: Plan, tensors: Places, kinds: Mapping[str, str], quantise: Quantise | None) -> None:
     """Two passes: names and sizes, then the numbers, one tensor in memory at a time."""
     import gguf
 
@@ -123,10 +134,18 @@ def _write(writer: Any, plan: Plan, tensors: Places, kinds: Mapping[str, str]) -
     writer.write_ti_data_to_file()
     try:
         for new, array in _arrays(plan, tensors):
-            kind = gguf.GGMLQuantizationType[kinds[new]]
-            writer.write_tensor_data(np.ascontiguousarray(gguf.quants.quantize(array, kind)))
+            kind = kinds[new]
+            data = quantise(array, kind) if quantise and kind not in KINDS else _plain(array, kind)
+            writer.write_tensor_data(np.ascontiguousarray(data))
     finally:
         writer.close()
+
+
+def _plain(array: Floats, kind: str) -> NDArray[Any]:
+    import gguf
+
+    found: NDArray[Any] = gguf.quants.quantize(array, gguf.GGMLQuantizationType[kind])
+    return found
 
 
 def _arrays(plan: Plan, tensors: Places) -> Iterator[tuple[str, Floats]]:
