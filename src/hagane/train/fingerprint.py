@@ -26,12 +26,20 @@ Weight = tuple[str, tuple[int, ...], torch.Tensor]  # name, shape, its first num
 def fingerprint(model: torch.nn.Module) -> str:
     """Of a model in memory, with an adapter on it or without."""
     bare = plain(model)
+    weights = [*bare.named_parameters(), *_in_four_bits(bare)]
     named = (
         (name.replace(".base_layer", ""), tuple(one.shape), one.detach().reshape(-1)[:N_FIRST])
-        for name, one in bare.named_parameters()
+        for name, one in weights
         if "lora_" not in name  # peft puts an adapter's matrices inside the base
     )
     return _digest(str(bare.config.model_type), named)
+
+
+def _in_four_bits(model: torch.nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
+    """Weights that are kept in 4 bits, as they are used: see quantised.py."""
+    for name, layer in model.named_modules():
+        if hasattr(layer, "dequantised"):
+            yield f"{name}.weight", layer.dequantised()
 
 
 def fingerprint_of(folder: Path) -> str:

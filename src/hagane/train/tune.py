@@ -20,6 +20,7 @@ from hagane.core.errors import RefusedError, StateError, StorageError
 from .adapter import BASE, CONFIG, WEIGHTS, check_base, read_files
 from .fingerprint import fingerprint as fingerprint
 from .model import plain
+from .quantised import dequantise
 from .tensor_file import write_tensors
 
 
@@ -108,7 +109,8 @@ def load_adapter(model: torch.nn.Module, folder: Path, *, trainable: bool = Fals
 
 def merge(model: PeftModel) -> torch.nn.Module:
     """The base with the adapter added into its weights, in fp32: a plain model, ready for `save_folder`.
-    Folders are merged by merge.py, with this."""
+    A base in 4 bits is the one that was rounded. Folders are merged by merge.py, with this."""
+    dequantise(model)
     return model.float().merge_and_unload(safe_merge=True)
 
 
