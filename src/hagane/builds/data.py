@@ -39,6 +39,7 @@ from hagane.train.words import Batch
 from .near import NearCopies
 from .origins import Documents, Origin, check_stage, guard_of, origins_of, parents_of, shapes_of
 from .spec import Stage, TrainFile
+from .trace import rows_folder
 
 FORMAT = 1  # raise it when the same rows become other data sets
 SPLIT_SEED = 0  # the same rows are held back whatever the seed of a run
@@ -197,7 +198,7 @@ def _shards(work: _Work, place: Path, *, T: int, seed: int) -> Prepared:
         card = work.write(place, seen)
     parts = {part: ShardSet(place / part, vault=work.vault) for part in PARTS if (place / part).is_dir()}
     train, dev = parts["train"], parts.get("dev")
-    plan = plan_rows(train, place / f"rows-{T}-{seed}", T=T, seed=seed, vault=work.vault)
+    plan = plan_rows(train, rows_folder(place, T=T, seed=seed), T=T, seed=seed, vault=work.vault)
     dev_plan = plan_rows(dev, place / f"rows-dev-{T}", T=T, seed=SPLIT_SEED, vault=work.vault) if dev else None
 
     def make(rows: int, order: int) -> tuple[ShardFeed, Sequence[Batch]]:
