@@ -94,6 +94,7 @@ class Memory:
         self.retriever = Retriever(self.index, analyzer, embedder=self.embedder, config=RetrieveConfig(n=6))
         self.audit: list[str] = []
         self.watchers: list = []
+        self.config = SimpleNamespace(answer=AnswerConfig(threshold=0.2))
         self.turns = threading.Semaphore(2)
         marks = SimpleNamespace(readable=lambda ids, *, clearance: set(ids))  # no second look: the search alone must hold
         audit = SimpleNamespace(record=lambda act, **fields: self.audit.append(f"{act} {fields!r}"), digest=lambda text: "0" * 64)

@@ -11,8 +11,12 @@ from hagane.core.errors import IncompleteError
 from hagane.core.types import Answer, Passage, Principal
 from hagane.evals import questions as question_sets
 from hagane.evals import run
+from hagane.evals.questions import Question
+from hagane.evals.stats import SEED
 
+from .measure_passages import PassageKind, asked_of, finder
 from .questions import retrieve
+from .trained import speaking
 from .wire import Project
 
 Emit = Callable[[dict[str, Any]], None]
@@ -37,22 +41,28 @@ def evaluate_answers(
     *,
     by: Principal,
     answerer: str | None = None,
+    model: str | None = None,
+    passages: PassageKind = "found",
+    limit: int | None = None,
+    seed: int = SEED,
     allow_incomplete: bool = False,
     emit: Emit,
 ) -> dict[str, Any]:
-    """As `evaluate_retrieval`, with answers, citations and abstention."""
-    asked = _begin(project, questions, by=by, allow_incomplete=allow_incomplete, what="answers")
-    answers = project.answers(answerer)
-    depth = max(DEPTH, project.config.retrieve.n)
+    """As `evaluate_retrieval`, with answers, citations and abstention. `passages`: what the answerer gets; `limit`: only
+    so many of the questions, drawn by `seed`. Raises: UsageError and UnknownModelError, too."""
+    asked = asked_of(_begin(project, questions, by=by, allow_incomplete=allow_incomplete, what="answers"), passages)
+    if limit is not None:
+        asked = question_sets.sample(asked, limit, seed=seed)
+    answers = speaking(project, answerer, model=model, by=by).answers
+    find = finder(project, passages, by=by, depth=max(DEPTH, project.config.retrieve.n))
 
-    def ask(question: str) -> run.Asked:
-        found = retrieve(project, question, by=by, n=depth)
-        passages = found.passages[: project.config.retrieve.n]
-        pieces = answers.stream(question, passages, statistics=found.statistics, label=project.label("public"))
+    def ask(question: Question) -> run.Asked:
+        found, given = find(question)
+        pieces = answers.stream(question.question, given, statistics=found.statistics, label=project.label("public"))
         said = next(piece for piece in pieces if isinstance(piece, Answer))
-        return run.Asked(said, ranked(found.passages))
+        return run.Asked(said, ranked(found.passages) if passages == "found" else ())
 
-    return _finished(run.evaluate_answers(asked, ask, copies=copies(project, by=by), progress=_progress(emit)))
+    return _finished(run.evaluate_cases(asked, ask, copies=copies(project, by=by), progress=_progress(emit)))
 
 
 def _begin(project: Project, questions: Path, *, by: Principal, allow_incomplete: bool, what: str) -> list[Any]:

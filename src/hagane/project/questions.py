@@ -20,6 +20,7 @@ from hagane.rag.answer_rewrite import Turn, rewrite
 from hagane.rag.retrieve import Retrieved
 
 from .meanwhile import Reader, Sources
+from .trained import Spoken, speaking
 from .watch import watching
 from .wire import Project
 
@@ -98,17 +99,21 @@ class Conversation:
         *,
         by: Principal,
         answerer: str | None = None,
+        model: str | None = None,
         history: Sequence[Turn] = (),
         own: Label = PUBLIC,
         reader: Reader | None = None,
     ) -> None:
-        """`own` is the label of what the person writes; `reader` is asked before each piece. Raises: RefusedError."""
+        """`own` is the label of what the person writes; `reader` is asked before each piece; `model` answers instead of
+        hagane.yaml's. Raises: RefusedError, UnknownModelError, UsageError, ConfigError."""
         for turn in history:
             if not turn.label.flows_to(by.clearance):
                 raise RefusedError(f"{by.name} may not go on with this conversation", hint="its label is above the clearance")
         self._project = project
         self._by = by
-        self._answers = project.answers(answerer)
+        self._speaking = speaking(project, answerer, model=model, by=by)
+        self._answers = self._speaking.answers
+        self._spoken = PUBLIC  # of the models that answered here
         self.turns = list(history)
         self._own = own
         self._reader = reader
@@ -118,7 +123,7 @@ class Conversation:
     @property
     def label(self) -> Label:
         """The join of everything that went into the conversation."""
-        return join(self._own, *(turn.label for turn in self.turns))
+        return join(self._own, self._spoken, *(turn.label for turn in self.turns))
 
     def ask(self, question: str, *, on_text: Callable[[str], None] | None = None) -> Answer:
         """The answer; `on_text` gets its pieces as they are sure. Raises: UsageError, AuditError, ModelError."""
@@ -160,6 +165,7 @@ class Conversation:
 
     def _once(self, question: str, started: float) -> Generator[AnswerPart | Answer, None, None]:
         project, by = self._project, self._by
+        self._spoken = join(self._spoken, self._speaking.label(project, by=by))
         asked = rewrite(question, self.turns, analyzer=project.analyzer)
         found = retrieve(project, asked, by=by)
         self.asked, self.read = asked, found.passages
@@ -172,6 +178,7 @@ class Conversation:
             asked, found.passages, statistics=found.statistics, label=self.label, index=project.share_complete(), own=question
         )
         sources = Sources(project, found.passages, clearance=by.clearance)
+        spoken = Spoken(project, self._speaking.model, by=by)
         with contextlib.closing(made) as pieces:  # type: ignore[type-var]
             waiting = time.perf_counter()
             with project.turns if self._answers.config.answerer == "extract" else contextlib.nullcontext():
@@ -179,19 +186,20 @@ class Conversation:
                 first = next(pieces)  # all the work is in it: with more at once than cores, each would wait for all
             for piece in itertools.chain((first,), pieces):
                 is_last = isinstance(piece, Answer)
+                self._spoken = join(self._spoken, spoken.check(last=is_last))
                 label = join(self.label, sources.check(last=is_last))
                 if self._reader is not None:
                     self._reader(label, last=is_last)
                 if isinstance(piece, Answer):
                     total = time.perf_counter() - started
-                    piece = replace(piece, timings_s={"search": searched, "waited": waited, **piece.timings_s, "total": total})
+                    piece = replace(piece, label=join(piece.label, self._spoken), timings_s={"search": searched, "waited": waited, **piece.timings_s, "total": total})
                     self.turns.append(Turn(asked, piece.label))
                 yield piece
 
 
-def ask(project: Project, question: str, *, by: Principal, answerer: str | None = None) -> Answer:
+def ask(project: Project, question: str, *, by: Principal, answerer: str | None = None, model: str | None = None) -> Answer:
     """One question, answered from the documents that `by` may see, or not answered."""
-    return Conversation(project, by=by, answerer=answerer).ask(question)
+    return Conversation(project, by=by, answerer=answerer, model=model).ask(question)
 
 
 def read_history(project: Project, file: Path | None) -> list[Turn]:

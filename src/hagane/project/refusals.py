@@ -19,6 +19,8 @@ from hagane.core.labels import EVERYTHING
 from hagane.core.log import get
 from hagane.core.types import Principal
 
+from .trained import is_hidden
+
 if TYPE_CHECKING:
     from .wire import Project
 
@@ -55,6 +57,7 @@ class Refusals:
         record has their hashes, and the ids of those that exist. `code` is the error's. Raises: AuditError."""
         names = [name for name in named if name][:MOST_NAMED]
         hidden = self._project.ledger.hidden.among(names, by=by, user=user)
+        hidden += [name for name in names if name not in hidden and is_hidden(self._project, name, by=by)]
         over, is_recorded = self._counted(by.name, is_hidden=bool(hidden))
         self._record_count(by.name, over)
         audit = self._project.ledger.audit
@@ -69,7 +72,7 @@ class Refusals:
         """As `note`, for a command that ended with `error`: a refusal, or something missing that is hidden. Whoever holds the
         folder sees what is missing, so that alone is not recorded. Raises: AuditError."""
         found = [self._document(name) or name for name in named]
-        hidden = [name for name in found if self._project.ledger.hidden.among([name], by=by)]
+        hidden = [name for name in found if self._project.ledger.hidden.among([name], by=by) or is_hidden(self._project, name, by=by)]
         if error.code == "refused" or hidden:
             self.note(error.code, by=by, route=command, named=hidden or found)
 

@@ -21,6 +21,7 @@ from hagane.core.types import AnswerPart, ChatRequest, Delta, Message, Principal
 from hagane.models import catalog
 from hagane.rag.answer_rewrite import Turn, rewrite
 
+from . import trained
 from .abstain import abstention
 from .chat import own_label
 from .config import FILE
@@ -33,8 +34,8 @@ ASSISTANT = "hagane"
 _REPLAYED = 6  # earlier questions that are made whole again; older ones only give their label
 
 
-def offered(project: Project) -> list[dict[str, Any]]:
-    """Every model that may be asked by name: {"id", "kind": assistant | chat | embedding, "title", "created"}, the last
+def offered(project: Project, *, by: Principal) -> list[dict[str, Any]]:
+    """Every model that `by` may ask by name: {"id", "kind": assistant | chat | embedding, "title", "created"}, the last
     one seconds since 1970: when hagane.yaml, or the model's file, was written."""
     written = _written(project.folder / FILE)
     rows = [{"id": ASSISTANT, "kind": "assistant", "title": "answers from the documents", "created": written}]
@@ -46,6 +47,11 @@ def offered(project: Project) -> list[dict[str, Any]]:
         if entry.state != "missing" and entry.info.name not in named:
             created = _written(entry.file) if entry.file else written
             rows.append({"id": entry.info.name, "kind": "chat", "title": entry.info.title, "created": created})
+    named = {row["id"] for row in rows}
+    for record in trained.offered(project, by=by):
+        if record.name not in named:
+            created = _written(trained.folder_of(project) / record.name / "model.json")
+            rows.append({"id": record.name, "kind": "chat", "title": f"made here from {record.base.name}" if record.base.name else "made here", "created": created})
     if project.embedder is not None:
         rows.append({"id": project.embedder.name, "kind": "embedding", "title": "vectors of the index", "created": written})
     return rows
@@ -58,10 +64,11 @@ def _written(file: Path) -> int:
         return 0
 
 
-def chat_model(project: Project, name: str) -> Any:
-    """The chat model `name`. Raises: UnknownModelError, also for a path of a file; UsageError for an embedder."""
+def chat_model(project: Project, name: str, *, by: Principal) -> Any:
+    """The chat model `name`. Raises: UnknownModelError, also for a path of a file, and for a made model that `by` may
+    not see; UsageError for an embedder."""
     if name not in project.config.models:
-        rows = {row["id"]: row["kind"] for row in offered(project)}
+        rows = {row["id"]: row["kind"] for row in offered(project, by=by)}
         if rows.get(name) == "embedding":
             raise UsageError(f"{name} makes vectors; it does not chat", hint="POST /v1/embeddings")
         if name not in rows:
@@ -116,8 +123,10 @@ class Talk:
         self.label = join(*self._each)
         if not self.label.flows_to(by.clearance):
             raise RefusedError("this conversation may not go on", hint="its label is above the clearance")
+        self._model = None if model == ASSISTANT else chat_model(project, model, by=by)
+        self._spoken = trained.Spoken(project, None if model == ASSISTANT else model, by=by)
+        self.label = join(self.label, self._spoken.check())
         self._request = replace(request, label=self.label)
-        self._model = None if model == ASSISTANT else chat_model(project, model)
         self.shown: dict[str, Any] = {"label": str(self.label)}
 
     def stream(self) -> Iterator[Delta]:
@@ -163,6 +172,8 @@ class Talk:
             try:
                 for delta in deltas:
                     recorded.result()
+                    self.label = join(self.label, self._spoken.check(last=delta.finish is not None))
+                    self.shown["label"] = str(self.label)
                     if self._reader is not None:
                         self._reader(self.label)
                     seen.delta(delta)
@@ -216,7 +227,7 @@ def embed(project: Project, texts: Sequence[str], *, model: str, kind: Kind, by:
     Raises: UnknownModelError, UsageError for a model that makes no vectors, AuditError, ModelError."""
     embedder = project.embedder
     if embedder is None or model != embedder.name:
-        rows = {row["id"]: row["kind"] for row in offered(project)}
+        rows = {row["id"]: row["kind"] for row in offered(project, by=by)}
         if model in rows:
             raise UsageError("this model makes no vectors", hint="GET /v1/models names the one that does")
         raise _unknown(model, rows)

@@ -30,6 +30,7 @@ from hagane.models import CHAT_MODELS, EMBEDDERS
 from .config import FILE, STATE, ProjectConfig, load
 
 NO_EMBEDDER = "none"
+EXTRACT = "extract"  # the answerer that takes no model
 RECORDERS = 16
 
 
@@ -172,9 +173,10 @@ class Project:
             self._retriever = wanted, Retriever(self.index, self.analyzer, embedder=usable, config=self.config.retrieve)
         return self._retriever[1]
 
-    def answers(self, answerer: str | None = None) -> Any:
-        """What answers questions: hagane.yaml's answerer, or `answerer`.
-        Raises: ConfigError for an unknown one there, UsageError for an unknown `answerer`."""
+    def answers(self, answerer: str | None = None, *, model: str | None = None) -> Any:
+        """What answers questions: hagane.yaml's answerer, or `answerer`; with hagane.yaml's model, or `model`. Labels of
+        made models are not asked here: trained.speaking does. Raises: ConfigError for an unknown one there, UsageError
+        for an unknown `answerer`."""
         from hagane.rag.answer import ANSWERERS, Answers
 
         config = self.config.answer
@@ -184,8 +186,8 @@ class Project:
             except ConfigError as cause:
                 raise UsageError(str(cause), hint=cause.hint) from cause
             config = config.model_copy(update={"answerer": answerer})
-        model = self.chat_model if config.answerer == "generate" else None
-        return Answers(self.analyzer, config=config, embedder=self.embedder, model=model)
+        chosen = None if config.answerer == EXTRACT else self.model(model or config.model_of(config.answerer))
+        return Answers(self.analyzer, config=config, embedder=self.embedder, model=chosen)
 
     @property
     def chat_model(self) -> Any:
@@ -194,32 +196,58 @@ class Project:
 
     def model(self, name: str) -> Any:
         """The chat model `name`, made when first asked for: one of hagane.yaml's `models`, or a GGUF model in a process
-        of its own. Raises: NotFoundError, MissingExtraError, ConfigError, RefusedError."""
-        wanted = self.config.models.get(name)
+        of its own: listed, or made here and published. Whoever gives out what a made one says asks `trained.carried`
+        first. Raises: NotFoundError, MissingExtraError, ConfigError, RefusedError."""
+        from .trained import served
+
+        record = served(self, name)
+        wanted = (record.lineage, record.served, record.files, record.base) if record else self.config.models.get(name)
         known = self._models.get(name)
         if known is None or known[0] != wanted:
             with self._models_lock:
                 known = self._models.get(name)
                 if known is None or known[0] != wanted:
-                    self._models[name] = known = (wanted, self._made(name))
+                    if known is not None and isinstance(known[0], tuple):
+                        known[1].close()  # the files of a made model were made anew
+                    self._models[name] = known = (wanted, self._trained(record) if record else self._listed(name))
         return known[1]
+
+    def let_go(self, name: str) -> None:
+        """End the engine of a model, if it runs."""
+        with self._models_lock:
+            known = self._models.pop(name, None)
+        if known is not None:
+            known[1].close()
 
     @cached_property
     def recorders(self) -> ThreadPoolExecutor:
         """Threads that write to the audit log what a model is asked, while it reads the prompt."""
         return ThreadPoolExecutor(RECORDERS, thread_name_prefix="record")
 
-    def _made(self, name: str) -> Any:
+    def _listed(self, name: str) -> Any:
         wanted = self.config.models.get(name)
         if wanted is not None:
             make = load_backend(CHAT_MODELS, wanted.wire, what="chat_model")
             return make(address=wanted.address, model=wanted.model, key=wanted.key or "", name=name)
         from hagane.jobs.local import Worker
-        from hagane.models.catalog import find
+        from hagane.models.catalog import adapter_of, find
         from hagane.models.llama_cpp import LlamaCpp
 
-        config = self.config.answer
-        return LlamaCpp(find(name), spawn=Worker, name=name, threads=config.threads, context=config.context)
+        config, file = self.config.answer, find(name)
+        return LlamaCpp(file, spawn=Worker, name=name, adapter=adapter_of(name) or (), threads=config.threads, context=config.context)
+
+    def _trained(self, record: Any) -> Any:
+        """A model that was made here; an adapter beside the file of its base."""
+        from hagane.jobs.local import Worker
+        from hagane.models.llama_cpp import LlamaCpp
+
+        from .trained import base_file, file_of
+
+        own, config = file_of(self, record), self.config.answer
+        given = {"spawn": Worker, "name": record.name, "threads": config.threads, "context": config.context}
+        if record.kind == "adapter":
+            return LlamaCpp(base_file(self, record), adapter=own, **given)
+        return LlamaCpp(own, **given)
 
     @cached_property
     def renderer(self) -> Any:

@@ -29,13 +29,13 @@ router = APIRouter(tags=["OpenAI-compatible"])
 
 @router.get("/v1/models", response_model=ModelList, summary="Every model that may be asked")
 async def list_models(caller: Asking, site: Site) -> dict[str, Any]:
-    rows = await site.threads.run(talk.offered, site.project)
+    rows = await site.threads.run(talk.offered, site.project, by=caller.principal)
     return {"object": "list", "data": [_shown(row) for row in rows]}
 
 
 @router.get("/v1/models/{model:path}", response_model=ModelOut, summary="One model")
 async def one_model(model: str, caller: Asking, site: Site) -> dict[str, Any]:
-    rows = await site.threads.run(talk.offered, site.project)
+    rows = await site.threads.run(talk.offered, site.project, by=caller.principal)
     for row in rows:
         if row["id"] == model:
             return _shown(row)
