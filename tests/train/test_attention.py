@@ -45,6 +45,27 @@ def _order(ids, positions, owner):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_rows_of_a_batch_equal_each_alone(name: str):
+    """Neighbouring documents of one length go through attention together: logits and gradients are those of rows alone."""
+    model = tiny(name, depth=2, context=48)
+    ids_, owners, places = [], [], []
+    for lengths in ([48], [48], [16, 16, 16], [20, 20], [48]):
+        documents = [list(text.encode())[:n] for text, n in zip(SENTENCES[1:], lengths, strict=False)]
+        ids, positions, owner = tensors(documents, 48)
+        ids_.append(ids), owners.append(owner), places.append(positions)
+    packed = logits(model, torch.cat(ids_), torch.cat(places), torch.cat(owners))
+    packed.square().mean(dim=(1, 2)).sum().backward()
+    together = {key: one.grad.clone() for key, one in model.named_parameters()}
+    model.zero_grad()
+    for n, row_ in enumerate(zip(ids_, places, owners, strict=True)):
+        alone = logits(model, *row_)
+        assert (packed[n] - alone[0]).abs().max() < 1e-5 * max(1.0, float(alone.abs().max()))
+        alone.square().mean().backward()
+    for key, one in model.named_parameters():
+        assert (one.grad - together[key]).abs().max() <= 1e-4 * together[key].abs().max(), key
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_comparison_can_fail(name: str):
     """Called as one document, the second sentence has other logits: the models do look back."""
     model = tiny(name, depth=2, context=96).eval()

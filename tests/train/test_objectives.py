@@ -36,7 +36,8 @@ def plainly(model, micro: Micro) -> torch.Tensor:
 @pytest.mark.parametrize("cap", [None, 5.0])
 def test_chunked_loss_and_gradients_are_the_plain_ones(monkeypatch, chunk: int, tied: bool, cap: float | None):
     """Seven labels at a time or all at once: the same number, the same gradient of every weight (1e-5)."""
-    monkeypatch.setattr(objectives, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(objectives, "CHUNK_LOGITS_CPU", chunk)
+    monkeypatch.setattr(objectives, "CHUNK_ROWS", 1)
     model = tiny("llama", tie_word_embeddings=tied)
     model.config.final_logit_softcapping = cap
     micro = micro_of(batch(0, rows=3))
@@ -71,11 +72,21 @@ def test_no_logits_where_there_are_no_labels(monkeypatch):
     seen: list[int] = []
     real = objectives._logits
     monkeypatch.setattr(objectives, "_logits", lambda x, *rest: seen.append(len(x)) or real(x, *rest))
-    monkeypatch.setattr(objectives, "CHUNK_LOGITS", 256 * 10)
+    monkeypatch.setattr(objectives, "CHUNK_LOGITS_CPU", 256 * 10)
+    monkeypatch.setattr(objectives, "CHUNK_ROWS", 1)
     one = batch(0, rows=2, learn_from=8)
     NextToken().score(tiny(), micro_of(one))
     assert sum(seen) == one.n_targets < one.ids_BT.size
     assert max(seen) <= 10
+
+
+def test_a_token_taken_for_impossible_costs_a_finite_loss():
+    """300 nats: its probability is 0 in fp32, its loss and gradient are those of the plain way."""
+    x_ND, weight_VD = torch.tensor([[300.0, 0.0]], requires_grad=True), torch.eye(2)
+    got = objectives._HeadLoss.apply(x_ND, weight_VD, None, torch.tensor([1]), None, True)
+    got.backward()
+    assert got.item() == pytest.approx(300.0)
+    assert x_ND.grad.tolist() == [[1.0, -1.0]]
 
 
 def test_a_batch_without_labels_scores_zero_and_can_be_differentiated():

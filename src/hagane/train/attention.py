@@ -15,6 +15,7 @@ Legend: B rows, T tokens of a row, H heads, K key/value heads, E width of a head
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -46,22 +47,24 @@ Pieces = tuple[Piece, ...]
 def pieces_of(documents_BT: torch.Tensor) -> Pieces:
     """Where documents begin and end, in reading order; padding is in none. Rows may hold any number.
     Raises: ValueError for a branch whose trunk does not stand before it."""
+    T = documents_BT.shape[1]
+    borders_BT = torch.ones_like(documents_BT, dtype=torch.bool)
+    borders_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    starts = [tuple(one) for one in borders_BT.nonzero().tolist()]
     found: list[Piece] = []
-    for row, documents in enumerate(documents_BT.tolist()):
-        start = 0
-        trunks: dict[int, tuple[int, int]] = {}
-        for place in range(1, len(documents) + 1):
-            if place < len(documents) and documents[place] == documents[start]:
-                continue
-            branch, document = divmod(documents[start], BRANCH)
-            if documents[start] != NO_DOCUMENT and not branch:
-                trunks[document] = (start, place)
-                found.append(Piece(row, start, place))
-            elif documents[start] != NO_DOCUMENT:
-                if document not in trunks:
-                    raise ValueError(f"row {row}: a branch stands before document {document}, its trunk")
-                found.append(Piece(row, start, place, trunks[document]))
-            start = place
+    trunks: dict[tuple[int, int], tuple[int, int]] = {}
+    for n, ((row, start), owner) in enumerate(zip(starts, documents_BT[borders_BT].tolist(), strict=True)):
+        end = starts[n + 1][1] if n + 1 < len(starts) and starts[n + 1][0] == row else T
+        branch, document = divmod(owner, BRANCH)
+        if owner == NO_DOCUMENT:
+            continue
+        if not branch:
+            trunks[row, document] = (start, end)
+            found.append(Piece(row, start, end))
+        elif (row, document) in trunks:
+            found.append(Piece(row, start, end, trunks[row, document]))
+        else:
+            raise ValueError(f"row {row}: a branch stands before document {document}, its trunk")
     return tuple(found)
 
 
@@ -102,31 +105,71 @@ def packed_attention(
     group = H // k_BKTE.shape[1]
     if len(pieces) == B and all(piece.start == 0 and piece.end == T for piece in pieces):
         return _sdpa(q_BHTE, _wide(k_BKTE, group), _wide(v_BKTE, group), **how).transpose(1, 2), None
-    rows = []
-    for row in range(B):
-        parts, at = [], 0
-        for trunk, bunch in groupby((piece for piece in pieces if piece.row == row), key=_own_or_trunk):
-            run = tuple(bunch)
-            start, end = run[0].start, run[-1].end
-            parts.append(q_BHTE.new_zeros(start - at, H, E))
-            q = q_BHTE[row : row + 1, :, start:end]
-            k, v = (_wide(_read(x[row : row + 1], run, trunk), group) for x in (k_BKTE, v_BKTE))
-            near = branch_mask(run, device=q.device, window=sliding_window) if run[0].trunk else None
-            parts.append(_sdpa(q, k, v, near=near, **how).transpose(1, 2)[0])
-            at = end
-        rows.append(torch.cat([*parts, q_BHTE.new_zeros(T - at, H, E)]))
-    return torch.stack(rows), None
+    stretches = _stretches(pieces, B, T)
+    lengths = [one.n_tokens for one in stretches]
+    q_S, k_S, v_S = (x.transpose(1, 2).reshape(B * T, x.shape[1], E).split(lengths) for x in (q_BHTE, k_BKTE, v_BKTE))
+    parts = []
+    for one, q, k, v in zip(stretches, q_S, k_S, v_S, strict=True):
+        if not one.pieces:
+            parts.append(q.new_zeros(q.shape))
+            continue
+        near = None
+        if one.trunk is not None:
+            near = branch_mask(one.pieces, device=q.device, window=sliding_window)
+            k, v = torch.cat([k_S[one.trunk], k]), torch.cat([v_S[one.trunk], v])
+        n = 1 if one.trunk is not None else len(one.pieces)
+        q, k, v = (x.view(n, -1, x.shape[1], E).transpose(1, 2) for x in (q, k, v))
+        out = _sdpa(q, _wide(k, group), _wide(v, group), near=near, **how)
+        parts.append(out.transpose(1, 2).reshape(-1, H, E))
+    return torch.cat(parts).view(B, T, H, E), None
 
 
-def _own_or_trunk(piece: Piece) -> tuple[int, int]:
-    """Neighbouring branches of one trunk go through attention together; everything else by itself."""
-    return piece.trunk or (piece.start, piece.start)
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Neighbouring tokens of all rows in reading order that go through attention in one call: pieces of one length,
+    the branches of one trunk (`trunk`: the number of its stretch), or padding (no pieces)."""
+
+    n_tokens: int
+    pieces: Pieces = ()
+    trunk: int | None = None
 
 
-def _read(x_1KTE: torch.Tensor, run: Pieces, trunk: tuple[int, int]) -> torch.Tensor:
-    """What the run may look at: itself, and the trunk in front where it consists of branches."""
-    own = x_1KTE[:, :, run[0].start : run[-1].end]
-    return torch.cat([x_1KTE[:, :, slice(*trunk)], own], dim=2) if run[0].trunk else own
+@lru_cache(maxsize=16)
+def _stretches(pieces: Pieces, B: int, T: int) -> tuple[Stretch, ...]:
+    """All B·T tokens. The rows are cut once, not slice by slice: the way back of a slice fills a whole tensor."""
+    has_branches = {(piece.row, piece.trunk[0]) for piece in pieces if piece.trunk}
+    found: list[Stretch] = []
+    places: dict[tuple[int, int], int] = {}  # a trunk's row and start, to its stretch
+
+    def key(piece: Piece) -> tuple[int, ...]:
+        if piece.trunk:
+            return (1, piece.row, piece.trunk[0])
+        alone = (piece.row, piece.start)
+        return (2, *alone) if alone in has_branches else (0, piece.end - piece.start)
+
+    for _, bunch in groupby(_with_gaps(pieces, B, T), key=lambda one: (-1,) if isinstance(one, int) else key(one)):
+        run = tuple(bunch)
+        if isinstance(run[0], int):
+            found.append(Stretch(sum(run)))  # type: ignore[arg-type]
+            continue
+        first: Piece = run[0]
+        n_tokens = sum(piece.end - piece.start for piece in run)  # type: ignore[union-attr]
+        places[first.row, first.start] = len(found)
+        found.append(Stretch(n_tokens, run, places[first.row, first.trunk[0]] if first.trunk else None))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def _with_gaps(pieces: Pieces, B: int, T: int) -> Iterator[Piece | int]:
+    """The pieces, and between them how many tokens of padding there are."""
+    at = 0
+    for piece in pieces:
+        start = piece.row * T + piece.start
+        if start > at:
+            yield start - at
+        yield piece
+        at = piece.row * T + piece.end
+    if at < B * T:
+        yield B * T - at
 
 
 @lru_cache(maxsize=64)
@@ -156,9 +199,15 @@ def _sdpa(q: Any, k: Any, v: Any, *, scaling: Any, dropout: float, window: Any, 
     T = q.shape[2]
     if window is None or window >= T:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
-    behind_TT = torch.arange(T, device=q.device)[:, None] - torch.arange(T, device=q.device)
-    near_TT = (behind_TT >= 0) & (behind_TT < window)
+    near_TT = _window_mask(T, window, q.device)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=near_TT, dropout_p=dropout, scale=scaling)
+
+
+@lru_cache(maxsize=16)
+def _window_mask(T: int, window: int, device: torch.device) -> torch.Tensor:
+    """(T, T) bool: the token itself and `window` - 1 before it."""
+    behind_TT = torch.arange(T, device=device)[:, None] - torch.arange(T, device=device)
+    return (behind_TT >= 0) & (behind_TT < window)
 
 
 def _by_varlen(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pieces: Pieces, *, scaling: Any, window: Any) -> Any:

@@ -30,24 +30,26 @@ def schedule(step: int, *, steps: int, warmup: int, decay: float = 0.2) -> float
     return 1.0 if step < begins else 1.0 - math.sqrt((step - begins + 1) / (steps - begins + 1))
 
 
-def orthogonal(matrix: torch.Tensor, *, rounds: int = 5) -> torch.Tensor:
-    """Near U Vᵀ of the matrix's U S Vᵀ. fp32 on the CPU (so that ranks agree), bf16 elsewhere.
+def orthogonal(matrices: torch.Tensor, *, rounds: int = 5) -> torch.Tensor:
+    """Near U Vᵀ of the matrix's U S Vᵀ; of each, where there are several (first axis) of one shape. fp32 on the CPU
+    (so that ranks agree), bf16 elsewhere.
 
     torch.optim.Muon does the same in bf16 everywhere; tests compare the two.
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.to(torch.float32 if matrix.device.type == "cpu" else torch.bfloat16)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / x.norm().clamp(min=1e-7)
+    x = matrices.to(torch.float32 if matrices.device.type == "cpu" else torch.bfloat16).view(-1, *matrices.shape[-2:])
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(rounds):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.T if tall else x).to(matrix.dtype)
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype).reshape(matrices.shape)
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal. Sharded matrices are gathered for that and cut again; the momentum stays sharded."""
+    """Momentum, made orthogonal: matrices of one shape together. Sharded ones are gathered for that and cut again;
+    their momentum stays sharded."""
 
     def __init__(self, params: Any, *, lr: float, weight_decay: float = 0.1, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
@@ -56,26 +58,33 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         """One step on every matrix that has a gradient."""
         for group in self.param_groups:
+            alike: dict[tuple[int, ...], list[torch.Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    self._one(matrix, group)
+                    alike.setdefault(tuple(matrix.shape), []).append(matrix)
+            for matrices in alike.values():
+                wholes = [self._wanted(matrix, group["momentum"]) for matrix in matrices]
+                for matrix, update in zip(matrices, orthogonal(torch.stack(wholes)), strict=True):
+                    _move(matrix, update, group)
 
-    def _one(self, matrix: torch.Tensor, group: Mapping[str, Any]) -> None:
+    def _wanted(self, matrix: torch.Tensor, momentum: float) -> torch.Tensor:
+        """Momentum in Nesterov's way, whole on every rank."""
         state = self.state[matrix]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(matrix)
         buffer = state["momentum_buffer"]
-        buffer.lerp_(matrix.grad, 1 - group["momentum"])
-        wanted = matrix.grad.lerp(buffer, group["momentum"])  # Nesterov
-        if hasattr(wanted, "full_tensor"):
-            from torch.distributed.tensor import distribute_tensor
+        buffer.lerp_(matrix.grad, 1 - momentum)
+        wanted = matrix.grad.lerp(buffer, momentum)
+        return wanted.full_tensor() if hasattr(wanted, "full_tensor") else wanted
 
-            whole = orthogonal(wanted.full_tensor())
-            update = distribute_tensor(whole, wanted.device_mesh, wanted.placements, src_data_rank=None)
-        else:
-            update = orthogonal(wanted)
-        matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        matrix.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+
+def _move(matrix: torch.Tensor, update: torch.Tensor, group: Mapping[str, Any]) -> None:
+    if hasattr(matrix, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        update = distribute_tensor(update, matrix.device_mesh, matrix.placements, src_data_rank=None)
+    matrix.mul_(1 - group["lr"] * group["weight_decay"])
+    matrix.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
 
 
 class Optimisers:
