@@ -12,7 +12,7 @@ from hagane.core.errors import UsageError
 
 from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
 
-Answerer = Annotated[str | None, typer.Option("--answerer", metavar="extract|generate", help="Who answers (default: answer.answerer).")]
+Answerer = Annotated[str | None, typer.Option("--answerer", metavar="extract|read|generate", help="Who answers (default: answer.answerer).")]
 
 
 def search(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from .progress import ProgressKind, progress
 
 evals = typer.Typer(help="Measure retrieval and answers on your own questions.", no_args_is_help=True)
 
+PassageKind = Literal["found", "gold", "without-gold"]
 Questions = Annotated[Path, typer.Argument(metavar="QUESTIONS.jsonl", help="One JSON object a line: question, gold_paths, answer, ...")]
 Allow = Annotated[bool, typer.Option("--allow-incomplete", help="Measure although the index is not complete.")]
 
@@ -36,7 +37,13 @@ def retrieval(
 @evals.command()
 def answers(
     questions: Questions,
-    answerer: Annotated[str | None, typer.Option("--answerer", metavar="extract|generate", help="Who answers.")] = None,
+    answerer: Annotated[str | None, typer.Option("--answerer", metavar="extract|read|generate", help="Who answers.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="The model that answers (default: answer.reader, answer.model).")] = None,
+    passages: Annotated[
+        PassageKind, typer.Option("--passages", help="What it answers from: what is found, the gold documents, or all but those.")
+    ] = "found",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only N questions, always the same for one seed.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Which N questions.")] = 20261124,
     allow_incomplete: Allow = False,
     progress_kind: ProgressKind = "auto",
     project: ProjectDir = HERE,
@@ -48,8 +55,9 @@ def answers(
 
     with open_project(project) as opened, progress(progress_kind) as emit:
         report = evaluate_answers(
-            opened, questions, by=opened.principal(as_), answerer=answerer, allow_incomplete=allow_incomplete, emit=emit
-        )
+            opened, questions, by=opened.principal(as_), answerer=answerer, model=model, passages=passages,
+            limit=limit, seed=seed, allow_incomplete=allow_incomplete, emit=emit,
+        )  # fmt: skip
     _print(report, json=json)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hagane.core.errors import ConfigError, StateError
+from hagane.core.errors import ConfigError, StateError, UsageError
 from hagane.core.text import folded_path
 
 _FIELDS = ("id", "question", "answerable", "gold_paths", "answer", "must_contain")
@@ -100,6 +101,16 @@ def _strings(value: Any, name: str, where: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise ConfigError(f"{where}: {name} is neither a string nor a list of strings")
     return tuple(item for item in values if item.strip())
+
+
+def sample(questions: Sequence[Question], n: int, *, seed: int) -> list[Question]:
+    """`n` of the questions (all, where there are fewer), drawn by `seed`. A smaller sample of the same seed is the
+    beginning of a larger one. Raises: UsageError for n below 1."""
+    if n < 1:
+        raise UsageError(f"a sample of {n} questions is none", hint="take 1 or more")
+    drawn = list(questions)
+    random.Random(seed).shuffle(drawn)
+    return drawn[:n]
 
 
 # --- SQuAD --------------------------------------------------------------------------------------

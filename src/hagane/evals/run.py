@@ -89,7 +89,12 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         shown = {name: asdict(metric) if metric else None for name, metric in self.metrics.items()}
-        return {"metrics": shown, "cases": [case.to_dict() for case in self.cases]}
+        return {"metrics": shown, "cases": [case.to_dict() | {"scores": self._scores(case)} for case in self.cases]}
+
+    def _scores(self, case: Case) -> dict[str, float]:
+        """What one question got, by metric; only those it counts for."""
+        id_ = case.question.id
+        return {name: round(by_id[id_], 6) for name, by_id in self.values.items() if id_ in by_id}
 
 
 def evaluate_retrieval(
@@ -117,10 +122,21 @@ def evaluate_answers(
     progress: Progress | None = None,
 ) -> Report:
     """Ask every question. Retrieval is measured too where `ask` tells what it found."""
+    return evaluate_cases(questions, lambda question: ask(question.question), copies=copies, progress=progress)
+
+
+def evaluate_cases(
+    questions: Sequence[Question],
+    ask: Callable[[Question], Asked | Answer],
+    *,
+    copies: Copies | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """As `evaluate_answers`, for systems that are given more than the question: its gold passages, or others."""
 
     def put(question: Question) -> Case:
         start = time.perf_counter()
-        said = ask(question.question)
+        said = ask(question)
         latency = time.perf_counter() - start
         if isinstance(said, Answer):
             said = Asked(said)
