@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -102,7 +102,9 @@ def _check_shapes(pairs: Mapping[str, tuple[Floats, Floats]], base: Path, name: 
             raise ModelError(f"the adapter's numbers for {weight} are not finite", hint="take an earlier checkpoint")
 
 
-def adapter_to_gguf(folder: Path, base: Path, file: Path, *, label: Label) -> Path:
+def adapter_to_gguf(
+    folder: Path, base: Path, file: Path, *, label: Label, numbers: Literal["F32", "F16"] = "F32"
+) -> Path:
     """The adapter as a GGUF file that llama.cpp puts beside the base's. Raises: as `read_adapter`; StorageError."""
     import gguf
 
@@ -116,12 +118,13 @@ def adapter_to_gguf(folder: Path, base: Path, file: Path, *, label: Label) -> Pa
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, found.scale * found.rank)  # llama.cpp divides by each B's rank
     writer.add_name(folder.name)
     writer.add_string(LABEL, str(label))
+    kept = np.dtype({"F32": "float32", "F16": "float16"}[numbers])
     for weight, (a_KC, b_RK) in found.pairs.items():
         place = names.get_name(weight, try_suffixes=(".weight",))
         if place is None:
             raise ModelError(f"llama.cpp's model has no place for {weight}")
-        writer.add_tensor(f"{place}.lora_a", np.ascontiguousarray(a_KC))
-        writer.add_tensor(f"{place}.lora_b", np.ascontiguousarray(plan.rows(weight, b_RK)))
+        writer.add_tensor(f"{place}.lora_a", np.ascontiguousarray(a_KC, kept))
+        writer.add_tensor(f"{place}.lora_b", np.ascontiguousarray(plan.rows(weight, b_RK), kept))
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
