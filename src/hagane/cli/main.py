@@ -15,7 +15,7 @@ from hagane import __version__
 from hagane.core.errors import HaganeError
 from hagane.core.log import configure
 
-from . import ask, backup, documents, evals, feedback, govern, keys, models, people, serve
+from . import ask, backup, documents, evals, feedback, govern, keys, models, people, serve, train
 from .options import say
 
 STOPPED = 130  # what Typer makes of Ctrl-C
@@ -54,6 +54,7 @@ app.command()(documents.show)
 app.command()(ask.search)
 app.command(name="ask")(ask.ask)
 app.command()(govern.label)
+app.command()(train.train)
 app.command()(serve.serve)
 app.command()(backup.backup)
 app.command()(backup.restore)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +93,12 @@ class Queue:
 
     # --- for the one worker
 
-    def take(self) -> Job | None:
-        """The job that waits longest, now running; None when none waits."""
+    def take(self, kinds: Collection[str] | None = None) -> Job | None:
+        """The job that waits longest, of one of `kinds` (None: of any), now running; None when none waits."""
         c = db.jobs.c
         with self._db.writing() as connection:
             query = select(db.jobs).where(c.state == "waiting").order_by(c.created_at, c.id).limit(1)
+            query = query if kinds is None else query.where(c.kind.in_(kinds))
             row = connection.execute(query).mappings().first()
             if row is None:
                 return None

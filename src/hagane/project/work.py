@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from hagane.core.errors import HaganeError, NotFoundError, RefusedError, StoppedError, UsageError
@@ -52,10 +52,20 @@ def _settle(project: Project, args: Mapping[str, Any], *, by: Principal, emit: E
     return {}
 
 
+def _train(project: Project, args: Mapping[str, Any], *, by: Principal, emit: Emit, stop: Callable[[], bool]) -> Mapping[str, Any]:
+    from . import training
+
+    project.reload()
+    file = training.file_in(project, args["file"], by=by)
+    return training.train(project, file, args.get("stage", "all"), by=by, emit=emit, stop=stop, again=bool(args.get("again")))
+
+
 KINDS: Mapping[str, tuple[Kind, frozenset[str]]] = {  # kind -> what does it, and the arguments that it takes
     "sync": (_sync, frozenset({"yes", "words_only"})),
     "settle": (_settle, frozenset()),  # the index learns labels that changed while a sync ran
+    "train": (_train, frozenset({"file", "stage", "again"})),
 }
+LONG = frozenset({"train", "export"})  # hours: they have a thread of their own, so that reading goes on meanwhile
 
 
 def submit(project: Project, kind: str, args: Mapping[str, Any], *, by: Principal, label: Label | None = None) -> str:
@@ -111,20 +121,23 @@ def catch_up(project: Project) -> str | None:
 
 
 class Worker:
-    """The thread that does the jobs of a project, one after the other. One per project: its process holds the
-    writer lock, so a job that is marked as running when it starts was left behind by a process that died."""
+    """The threads that do the jobs of a project, one after the other: one for the long kinds, one for the others. One
+    worker per project: its process holds the writer lock, so a job that is marked as running when it starts was left
+    behind by a process that died."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
         self._queue = project.ledger.queue
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hagane-work", daemon=True)
+        ways = (("hagane-work", frozenset(KINDS) - LONG), ("hagane-long", LONG))
+        self._threads = [threading.Thread(target=self._run, args=(kinds,), name=name, daemon=True) for name, kinds in ways]
 
     def start(self) -> None:
         """Raises: StorageError, AuditError."""
         self._queue.again()
         catch_up(self._project)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def end_soon(self) -> None:
         """Take no more jobs, and ask the running one to end; it waits for the next start."""
@@ -134,15 +147,17 @@ class Worker:
     def stop(self, timeout: float | None = None) -> bool:
         """`end_soon`, and wait for it; whether it ended."""
         self.end_soon()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        end = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self) -> None:
+    def _run(self, kinds: Collection[str]) -> None:
         while not self._ending.is_set():
             self._queue.added.clear()
             try:
-                found = self._queue.take()
+                found = self._queue.take(kinds)
                 if found is not None:
                     self._do(found)
                     continue

@@ -1,0 +1,154 @@
+"""A stage of train.yaml from rows to a model on disk, and the child process that does it.
+
+    made = run_stage(job, documents=rows, emit=print, stop=lambda: False)
+
+Nothing here knows the project: `job` (JSON) names folders, `documents` are rows that the parent sent. What is killed at
+any instant and started again with the same job goes on, and ends with the same bits on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hagane.core.errors import ConfigError
+from hagane.core.labels import Label
+from hagane.core.whole_file import private_folder
+
+from .place import Log, Place
+from .spec import Stage, TrainFile
+
+Emit = Callable[[Mapping[str, Any]], None]
+Stop = Callable[[], bool]
+Documents = Callable[[], Iterable[Any]]  # rows (train.words.Row), the same ones each time
+BEAT_S = 0.5  # a sign of life at least this often: the parent can say stop behind each
+
+
+def run_stage(job: Mapping[str, Any], *, documents: Documents, emit: Emit, stop: Stop) -> dict[str, Any]:
+    """Do one stage; what it made, as JSON ("made" of state.json).
+
+    `job`: file (a TrainFile as JSON), stage, run (folder of this stage), runs (folder of all stages), root (that files
+    are relative to), labels (of files), base, datasets, threads, flops_per_s, samples.
+    Raises: what the workshops raise; StoppedError once `stop()` is true and the last step is kept.
+    """
+    spec, stage = TrainFile.model_validate(job["file"]), job["stage"]
+    _possible(spec, stage)
+    place = Place(Path(job["run"]))
+    private_folder(place.folder)
+    log = Log(place.events)
+    if stage == "tokenizer":
+        from .stage_tokenizer import make
+
+        return make(spec, job, documents=documents, place=place, emit=_both(log, emit))
+    from .stage_model import Training
+
+    return Training(spec, stage, job, place=place, log=log, emit=emit, stop=stop).go(documents)
+
+
+def _both(log: Log, emit: Emit) -> Emit:
+    def tell(event: Mapping[str, Any]) -> None:
+        log.write(event)
+        emit(event)
+
+    return tell
+
+
+def _possible(spec: TrainFile, stage: Stage) -> None:
+    """Raises: ConfigError for a switch that is not built yet: it is said, not ignored."""
+    told = spec.training_of(stage)
+    adapter = getattr(getattr(spec, stage), "adapter", None)
+    if told.numbers == "fp8":
+        raise ConfigError(f"{stage}.training.numbers: fp8 is not built yet", hint="take auto, fp32 or bf16")
+    if told.compile:
+        raise ConfigError(f"{stage}.training.compile is not built yet", hint="take it out")
+    if adapter is not None and adapter.quantised:
+        raise ConfigError(f"{stage}.adapter.quantised (QLoRA) is not built yet", hint="take it out: the base stays in fp32")
+
+
+class StageWorker:
+    """The child: takes the rows of documents, then does the stage and tells of it as it goes on."""
+
+    def __init__(self) -> None:
+        self._rows = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process; has no name on disk
+        self._made: dict[str, Any] | None = None
+
+    def handle(self, request: dict[str, Any]) -> Any:
+        """{"do": "rows", "rows"}; {"do": "stage", "job"} gives events as they come; {"do": "rest"} waits for its end."""
+        if request["do"] == "rows":
+            for row in request["rows"]:
+                self._rows.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+            return {}
+        if request["do"] == "rest":
+            return {"made": self._made}
+        return self._stage(request["job"])
+
+    def _documents(self) -> Iterator[Any]:
+        from hagane.train.words import Row
+
+        self._rows.flush()
+        at = 0
+        while True:
+            self._rows.seek(at)
+            line = self._rows.readline()
+            if not line:
+                return
+            at += len(line)
+            row = json.loads(line)
+            yield Row(Label.parse(row["label"]), row["source"], row["line"], row["text"])
+
+    def _stage(self, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Events of the work, which goes on in a thread; closing this asks it to stop and waits for its checkpoint."""
+        told: queue.SimpleQueue[dict[str, Any] | BaseException | None] = queue.SimpleQueue()
+        ending = threading.Event()
+
+        def work() -> None:
+            try:
+                self._made = run_stage(job, documents=self._documents, emit=lambda event: told.put(dict(event)), stop=ending.is_set)
+                told.put({"event": "made", "made": self._made})
+            except BaseException as error:
+                told.put(error)
+            else:
+                told.put(None)
+
+        thread = threading.Thread(target=work, name="hagane-train")
+        thread.start()
+        try:
+            while True:
+                try:
+                    item = told.get(timeout=BEAT_S)
+                except queue.Empty:
+                    yield {"event": "alive"}
+                    continue
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            ending.set()
+            thread.join()
+
+
+def worker(_: Mapping[str, Any]) -> StageWorker:
+    """The factory that the child calls (see jobs/process.py)."""
+    return StageWorker()
+
+
+def bunches(rows: Iterable[Mapping[str, Any]], *, characters: int = 1_000_000) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """Rows in frames of about so many characters."""
+    bunch: list[Mapping[str, Any]] = []
+    size = 0
+    for row in rows:
+        bunch.append(row)
+        size += len(row["text"])
+        if size >= characters:
+            yield bunch
+            bunch, size = [], 0
+    if bunch:
+        yield bunch
+

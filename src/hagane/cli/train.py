@@ -1,0 +1,156 @@
+"""hagane plan, train, export."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from .options import HERE, As, Json, ProjectDir, open_project, print_json, say
+from .progress import ProgressKind, progress
+
+Stage = Annotated[str, typer.Argument(metavar="STAGE", help="tokenizer, pretrain, tune, prefer, or all of the file in order.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="train.yaml.")]
+TRAIN_FILE = Path("train.yaml")
+EVERY_S = 5.0
+
+
+def train(
+    stage: Stage,
+    file: File = TRAIN_FILE,
+    again: Annotated[bool, typer.Option("--again", help="Begin anew: what an earlier run of the stage learnt is thrown away.")] = False,
+    progress_kind: ProgressKind = "auto",
+    project: ProjectDir = HERE,
+    as_: As = None,
+    json: Json = False,
+) -> None:
+    """Train a model from train.yaml. Ctrl-C keeps what was learnt; the same command goes on."""
+    from hagane.project.training import train as learn
+
+    with open_project(project) as opened:
+        by = opened.principal(as_)
+        with _stopping() as stop, _shown(progress_kind) as emit:
+            done = learn(opened, file, stage, by=by, emit=emit, stop=stop, again=again)
+    if json:
+        print_json(done)
+        return
+    for made in done["stages"]:
+        print(_line(made))
+    say(f"next: {done['next']}")
+
+
+def _line(made: Mapping[str, Any]) -> str:
+    again = " (was there already)" if made.get("reused") else ""
+    if made["stage"] == "tokenizer":
+        return f"tokenizer: {made['n_tokens']:,} pieces, {made['characters_per_token']:.2f} characters per token, label {made['label']}{again}"
+    dev = f", dev loss {made['dev_loss']:.3f}" if made.get("dev_loss") is not None else ""
+    bits = f" ({made['bits_per_byte']:.3f} bits per byte)" if made.get("bits_per_byte") is not None else ""
+    what = "adapter" if made["kind"] == "adapter" else "model"
+    early = "; ended early, the dev loss was no longer better" if made["why"] == "no_longer_better" else ""
+    return (
+        f"{made['stage']}: {what} of {made['n_params']:,} parameters, {made['steps']:,} steps, {made['tokens']:,} tokens in "
+        f"{_clock(made['seconds'])}, loss {made['loss']:.3f}{dev}{bits}, label {made['label']}{early}{again}"
+    )
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks for an end at the next step; the second one ends at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        say("\nstopping at the next step; Ctrl-C once more ends at once")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _shown(kind: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Events as lines; JSON lines or nothing when asked."""
+    if kind in ("json", "none"):
+        with progress(kind) as emit:
+            yield emit
+    else:
+        yield _Lines(live=kind == "auto" and sys.stderr.isatty())
+
+
+class _Lines:
+    """A line now and then on a log, one that changes on a terminal."""
+
+    def __init__(self, *, live: bool) -> None:
+        self._live, self._at, self._open = live, 0.0, False
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        told = _told(event)
+        if event["event"] == "step":
+            now, last = time.monotonic(), event["step"] == event.get("total")
+            if self._live:
+                print(f"\r{told:<100}", end="", file=sys.stderr, flush=True)
+                self._open = True
+            elif last or now - self._at >= EVERY_S:
+                self._at = now
+                say(told)
+        elif told:
+            if self._open:
+                say()
+                self._open = False
+            say(told)
+
+
+def _told(event: Mapping[str, Any]) -> str:
+    stage = event.get("stage", "")
+    match event["event"]:
+        case "step":
+            loss = event["loss"] if event["loss"] is not None else float("nan")
+            return (
+                f"{stage} {event['step']:,}/{event['total']:,}  loss {loss:.3f}  {event['tokens_per_s']:,.0f} tokens/s  "
+                f"rate {event['learning_rate']:.2g}  {_clock(event['remaining_s'])} left"
+            )
+        case "dev":
+            bits = f" ({event['bits_per_byte']:.3f} bits per byte)" if "bits_per_byte" in event else ""
+            return f"{stage}: dev loss {event['loss']:.3f}{bits}, best {event['best']:.3f}"
+        case "sample":
+            return f"{stage} says: {event['prompt']} -> {event['text']!r}"
+        case "data" if event["what"] == "ready":
+            bad = f", {event['n_bad']:,} bad rows left out" if event["n_bad"] else ""
+            return f"{stage}: {event['n_documents']:,} rows, {event['n_tokens']:,} tokens, {event['n_rows']:,} packed rows{bad}"
+        case "data" if event["what"] == "reading":
+            return "\n".join(f"{stage}: {one}" for one in event["recognised"])
+        case "settled":
+            return f"{stage}: {event['n_params']:,} parameters, {event['steps']:,} steps of {event['rows']:,} x {event['tokens']:,} tokens, rate {event['rate']:.2g}, label {event['label']}"
+        case "resumed":
+            return f"{stage}: goes on behind step {event['step']:,}"
+        case "damaged":
+            return f"{stage}: the checkpoint {event['folder']} is damaged and passed over"
+        case "halved":
+            return f"{stage}: memory is short; {event['rows']:,} rows at once from now on"
+        case "note" | "bad":
+            return f"{stage}: {event['text']}"
+        case "stage":
+            return f"{stage}: {event['wanted']:,} pieces wanted"
+        case _:
+            return ""
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"

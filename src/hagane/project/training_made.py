@@ -1,0 +1,239 @@
+"""What training made, put where it belongs: measured against its plan, into the graph, onto the shelf, on record.
+
+Also what a train.yaml may go on from by name, and which runs there are: both only as far as labels flow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hagane.builds import shelf
+from hagane.builds.place import Place, read
+from hagane.builds.shelf import Base, Record
+from hagane.builds.spec import STAGES, Stage, TrainFile
+from hagane.core.errors import HaganeError, NotFoundError, RefusedError, StorageError, UsageError
+from hagane.core.labels import EVERYTHING, PUBLIC, Label, join
+from hagane.core.types import Principal
+from hagane.ledger.access import can_read
+from hagane.ledger.steps import Done
+
+from . import trained, training_data
+from .training_data import Material
+from .wire import Project
+
+if TYPE_CHECKING:
+    from .training import Before
+
+HUB = "hf:"
+VERSION = 1
+
+
+def check_name(project: Project, name: str, *, by: Principal) -> None:
+    """Raises: UsageError for a name that is taken, also by a run or model that `by` may not see."""
+    trained.check_name(project, name)
+    taken = UsageError(f"a model called {name!r} is there already", hint="give it another name in train.yaml")
+    for stage in STAGES:
+        state = Place(project.state / "runs" / name / stage).state()
+        if state and not _is_open(_label(project, state), by):
+            raise taken
+    if (trained.folder_of(project) / name / shelf.FILE).exists():
+        try:
+            trained.find(project, name, by=by)
+        except NotFoundError as cause:
+            raise taken from cause
+
+
+def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Before:
+    """A base by name or path: a model made here, a listed one, a folder or GGUF file, the hub.
+    Raises: NotFoundError, also for a made model that `by` may not see; RefusedError."""
+    from .training import Before
+
+    if shelf.NAME.fullmatch(base) and (trained.folder_of(project) / base / shelf.FILE).exists():
+        told = trained.find(project, base, by=by)
+        folder = Path(told["folder"])
+        label = trained.label_now(project, shelf.read_record(trained.folder_of(project), base, **trained.sealing(project)))
+        if label is None:
+            raise RefusedError(f"the label of the model {base} is not known", hint="hagane models show NAME")
+        state = _newest(project, base)
+        base_folder = state.get("base_folder", "") if told["kind"] == "adapter" else str(folder / "hf")
+        adapter = str(folder / "adapter") if told["kind"] == "adapter" else ""
+        if not Path(base_folder).is_dir():
+            raise NotFoundError(f"the weights of the model {base} are not here any more", hint="train it again")
+        return Before(base=base_folder, adapter=adapter, mark=told["lineage"], label=label, step=told["lineage"])
+    if base.startswith(HUB):
+        return Before(base=base, mark=base, label=project.label(project.config.labels.default))
+    if os.sep in base or base.endswith(".gguf") or (root / base).is_dir():
+        path = training_data.checked_path(project, root, base, by=by)
+        return Before(base=str(path), mark=f"{path} {path.stat().st_mtime_ns}", label=project.label(project.config.labels.default))
+    return Before(base=base, mark=base, label=PUBLIC)
+
+
+def _newest(project: Project, name: str) -> dict[str, Any]:
+    """What the last finished stage of a run made."""
+    states = [Place(project.state / "runs" / name / stage).state() for stage in STAGES]
+    return next((state["made"] for state in reversed(states) if state.get("state") == "done"), {})
+
+
+def finish(
+    project: Project, spec: TrainFile, stage: Stage, made: Mapping[str, Any], *, found: Material, before: Before, place: Place,
+    dataset: str, by: Principal,
+) -> dict[str, Any]:  # fmt: skip
+    """Record what was made. Raises: RefusedError when its label is above the clearance by now; AuditError, StorageError."""
+    key = place.state()["key"]
+    step = Done(
+        f"train.{stage}", VERSION, [dataset, *([before.step] if before.step else [])],
+        {"mark": key["mark"], "at": _now()}, {name: made.get(name) for name in ("steps", "tokens", "flops", "seconds", "dev_loss")},
+    )  # fmt: skip
+    label = join(Label.parse(made["label"]), project.ledger.lineage.label_of(dataset), before.label)
+    if not can_read(label, by):
+        raise RefusedError("what was trained is above the clearance by now: the label of its documents rose", hint="ask an officer")
+    told = {**made, "label": str(label), "measured": _measured(project, spec.name, stage, made)}
+    project.ledger.audit.record(
+        "train.done", principal=by.name, model=spec.name, stage=stage, run=key["mark"][:16], label=str(label),
+        steps=made.get("steps"), tokens=made.get("tokens"),
+    )  # fmt: skip
+    project.ledger.steps.record([step])
+    if stage != "tokenizer":
+        _onto_the_shelf(project, spec, stage, told, found=found, step=step.id, place=place, by=by)
+    place.note(state="done", made=told, step=step.id, finished_at=_now(), label=str(label), error=None, hint=None)
+    return told
+
+
+def _measured(project: Project, name: str, stage: Stage, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds, tokens, FLOPs and energy as they were, beside what plan.json foretold."""
+    seconds = float(made.get("seconds") or 0.0)
+    told: dict[str, Any] = {"seconds": seconds, "tokens": made.get("tokens"), "flops": made.get("flops"), "energy_wh": None}
+    told["energy_wh"] = round(_watts() * seconds / 3600, 3)
+    file = project.state / "runs" / name / "plan.json"
+    if file.is_file():
+        try:
+            foretold = next((one for one in json.loads(file.read_text("utf-8")).get("stages", []) if one.get("stage") == stage), None)
+        except (OSError, ValueError, AttributeError):
+            foretold = None
+        if foretold is not None:
+            told["predicted"] = foretold
+    return told
+
+
+def _watts() -> float:
+    """An estimate: this machine at work."""
+    from hagane.core.machine import cores
+
+    return 15.0 * cores()
+
+
+def _onto_the_shelf(
+    project: Project, spec: TrainFile, stage: Stage, made: Mapping[str, Any], *, found: Material, step: str, place: Place, by: Principal,
+) -> None:  # fmt: skip
+    folder = trained.folder_of(project) / spec.name
+    kind = "adapter" if made["kind"] == "adapter" else "model"
+    old = None
+    if spec.before(stage) is not None:  # it goes on from an earlier stage: what that learnt is still in the weights
+        with contextlib.suppress(HaganeError):
+            old = shelf.read_record(trained.folder_of(project), spec.name, **trained.sealing(project))
+    parents = [*(old.parents if old else ()), *found.parents]
+    config = getattr(spec, stage)
+    base = getattr(config, "base", None) or (spec.pretrain.base if spec.pretrain and spec.pretrain.base else "")
+    _linked(Path(made["folder"]), folder / made["kind"])
+    other = folder / ("hf" if made["kind"] == "adapter" else "adapter")
+    shutil.rmtree(other, ignore_errors=True)
+    record = Record(
+        spec.name, kind, Label.parse(made["label"]), stage, base=replace(old.base if old else Base(), name=base or (old.base.name if old else "")),
+        datasets=tuple(dict.fromkeys([*(old.datasets if old else ()), step])), parents=tuple(dict.fromkeys(parents)),
+        lineage=old.lineage if old else "", chat="raw" if stage == "pretrain" else "template", n_params=int(made["n_params"]),
+        context=int(made["context"]), reports={"measured": dict(made["measured"]), "dev": {"loss": made["dev_loss"], "bits_per_byte": made["bits_per_byte"]}},
+        created_at=_now(),
+    )  # fmt: skip
+    trained.keep(project, record, by=by)
+
+
+def _linked(source: Path, target: Path) -> None:
+    """The folder under another name, without its bytes twice where the file system can. Raises: StorageError."""
+    aside = target.with_name(f".new-{target.name}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copytree(source, aside, copy_function=_link)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(aside, target)
+    except OSError as cause:
+        raise StorageError(f"{target.name} cannot be written: {cause.strerror}", hint="free space, then run the same command again") from cause
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
+# --- which runs there are
+
+
+def _label(project: Project, state: Mapping[str, Any]) -> Label | None:
+    """What a run carries today; None when that is not known: then it is for nobody but those who may see all."""
+    try:
+        made = Label.parse((state.get("made") or {}).get("label") or state["label"])
+        return join(made, project.ledger.lineage.label_of(state["dataset_step"]))
+    except (HaganeError, KeyError):
+        return None
+
+
+def _is_open(label: Label | None, by: Principal) -> bool:
+    return by.clearance == EVERYTHING if label is None else label.flows_to(by.clearance)
+
+
+def runs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
+    """The runs that `by` may see, by name, newest stage last: {"name", "stages": [...]}. On record."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    folder = project.state / "runs"
+    for one in sorted(folder.iterdir()) if folder.is_dir() else ():
+        for stage in STAGES:
+            place = Place(one / stage)
+            state = place.state()
+            if state and _is_open(label := _label(project, state), by):
+                found.setdefault(one.name, []).append(_shown(place, state, label))
+    project.ledger.audit.record("list", principal=by.name, what="runs", found=len(found))
+    return [{"name": name, "stages": stages} for name, stages in found.items()]
+
+
+def run(project: Project, name: str, *, by: Principal, behind: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """One run with the events of its stages, for the page that watches: {"name", "stages": [{..., "events"}]}. `behind`:
+    only events after so many lines, by stage. Raises: NotFoundError, also for what `by` may not see."""
+    stages = []
+    for stage in STAGES if shelf.NAME.fullmatch(name) else ():
+        place = Place(project.state / "runs" / name / stage)
+        state = place.state()
+        if state and _is_open(label := _label(project, state), by):
+            events = read(place.events, behind=(behind or {}).get(stage, 0))
+            stages.append(_shown(place, state, label) | {"events": events})
+    if not stages:
+        raise NotFoundError(f"there is no run {name!r}", hint="hagane train makes one")
+    project.ledger.audit.record("read", principal=by.name, what="run", model=name)
+    return {"name": name, "stages": stages}
+
+
+def _shown(place: Place, state: Mapping[str, Any], label: Label | None) -> dict[str, Any]:
+    """A stage as JSON. What is marked as running and has no process was killed: it goes on when it is asked for."""
+    standing = state.get("state")
+    if standing == "running" and not place.is_taken():
+        standing = "interrupted"
+    settings = state.get("settings") or {}
+    return {
+        "stage": state.get("stage"), "state": standing, "label": None if label is None else str(label), "user": state.get("user"),
+        "begun_at": state.get("begun_at"), "finished_at": state.get("finished_at"), "error": state.get("error"), "hint": state.get("hint"),
+        "steps": settings.get("steps"), "settings": settings, "made": state.get("made"), "seconds": state.get("seconds"),
+    }  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
