@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 _WHO = [
     "総務部",
     "人事課の山田さん",
