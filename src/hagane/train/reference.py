@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from ..core.errors import ModelError, RefusedError
 from .model_folder import check_folder, read_json
 from .parity import Reference, Said
 
@@ -45,6 +46,45 @@ def reference_of(folder: Path, *, adapter: Path | None = None) -> Reference:
         return float(torch.nn.functional.cross_entropy(logits_TV, wanted, reduction="sum"))
 
     return Reference(tokens, say, text, loss)
+
+
+def rendered(folder: Path, questions: Sequence[str], *, chat: bool) -> list[str]:
+    """Each question as the model reads it: through the folder's chat template, or as plain text behind what every text
+    begins with. Raises: ModelError for a folder without a chat template that is to chat."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if not chat:
+        none = tokenizer("").input_ids
+        return [tokenizer.decode(none) + question for question in questions]
+    if not tokenizer.chat_template:
+        raise ModelError(f"{folder.name} has no chat template", hint="name its family: template in train.yaml")
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        for question in questions
+    ]
+
+
+def tokens_of(folder: Path, questions: Sequence[str]) -> list[list[int]]:
+    """Token ids of plain texts, as the folder's tokenizer makes them."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return [list(tokenizer(question).input_ids) for question in questions]
+
+
+def check_ends(folder: Path) -> None:
+    """Raises: RefusedError for a chat template behind whose answers no token stands that ends the model's turn: a model
+    served with it would never stop."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if not tokenizer.chat_template:
+        return
+    turns = [{"role": "user", "content": "有給休暇は何日ですか。"}, {"role": "assistant", "content": "二十日です。"}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    behind = list(tokenizer(text.rpartition("二十日です。")[2], add_special_tokens=False).input_ids)
+    if not ends_of(folder, tokenizer) & set(behind[:1]):
+        raise RefusedError(
+            "the chat template never ends a turn: behind an answer stands no token that ends it",
+            hint="the end of turn belongs behind every answer, and into eos_token_id of generation_config.json",
+        )
 
 
 def ends_of(folder: Path, tokenizer: object) -> frozenset[int]:
