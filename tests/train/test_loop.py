@@ -189,3 +189,22 @@ def test_dev_loss_is_a_mean_over_labels_and_learns_nothing():
         sums = [run.accumulate(one, list(range(len(one.ids_BT))))["loss"] * one.n_targets for one in run.dev]
     assert loss == pytest.approx(sum(sums) / sum(one.n_targets for one in run.dev), rel=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_compiled_run_is_the_plain_one(whole: bool):
+    """Rows of one document, or of several: the same losses (1e-4)."""
+
+    class Rows(Stream):
+        def batch(self, step: int) -> Batch:
+            one = super().batch(step)
+            if whole:
+                one.documents_BT[:] = 0
+                one.positions_BT[:] = np.arange(one.ids_BT.shape[1])
+            return one
+
+    settings = replace(SETTINGS, steps=4)
+    plain = train(tiny(), NextToken(), Rows(), settings).losses
+    compiled = train(tiny(), NextToken(), Rows(), replace(settings, compile=True)).losses
+    assert compiled == pytest.approx(plain, rel=1e-4)

@@ -68,6 +68,23 @@ def pieces_of(documents_BT: torch.Tensor) -> Pieces:
     return tuple(found)
 
 
+class Layout:
+    """The pieces of a batch behind one name, so that a compiled model does not look into them."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self.pieces = pieces
+
+
+WHOLE = "whole rows"  # every row is one document: nothing to cut
+
+
+def layout_of(documents_BT: torch.Tensor) -> Layout | str:
+    """What `packed_attention` is given as `pieces`: WHOLE, or the pieces. Raises: ValueError as `pieces_of`."""
+    pieces, T = pieces_of(documents_BT), documents_BT.shape[1]
+    whole = len(pieces) == len(documents_BT) and all((piece.start, piece.end) == (0, T) for piece in pieces)
+    return WHOLE if whole else Layout(pieces)
+
+
 def mask_of(documents_BT: torch.Tensor) -> torch.Tensor:
     """(B, 1, T, T) bool, true where a token may look. Padding looks at itself: a row of nothing would give NaN."""
     T = documents_BT.shape[1]
@@ -84,7 +101,7 @@ def packed_attention(
     v_BKTE: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    pieces: Pieces | None = None,
+    pieces: Pieces | Layout | str | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -98,13 +115,23 @@ def packed_attention(
     if pieces is None or attention_mask is not None or softcap is not None:
         raise ValueError("packed attention wants pieces, no mask and no soft cap")
     how = {"scaling": scaling, "dropout": dropout, "window": sliding_window}
+    if isinstance(pieces, str):  # WHOLE
+        group = q_BHTE.shape[1] // k_BKTE.shape[1]
+        return _sdpa(q_BHTE, _wide(k_BKTE, group), _wide(v_BKTE, group), **how).transpose(1, 2), None
+    return _apart(q_BHTE, k_BKTE, v_BKTE, pieces, how), None
+
+
+@torch.compiler.disable
+def _apart(
+    q_BHTE: torch.Tensor, k_BKTE: torch.Tensor, v_BKTE: torch.Tensor, pieces: Pieces | Layout, how: dict[str, Any]
+) -> torch.Tensor:
+    """(B, T, H, E), each piece by itself."""
+    pieces = pieces.pieces if isinstance(pieces, Layout) else pieces
     flat = not any(piece.trunk for piece in pieces)
-    if pieces and flat and q_BHTE.is_cuda and q_BHTE.dtype in (torch.bfloat16, torch.float16) and not dropout:
-        return _by_varlen(q_BHTE, k_BKTE, v_BKTE, pieces, scaling=scaling, window=sliding_window), None
+    if pieces and flat and q_BHTE.is_cuda and q_BHTE.dtype in (torch.bfloat16, torch.float16) and not how["dropout"]:
+        return _by_varlen(q_BHTE, k_BKTE, v_BKTE, pieces, scaling=how["scaling"], window=how["window"])
     B, H, T, E = q_BHTE.shape
     group = H // k_BKTE.shape[1]
-    if len(pieces) == B and all(piece.start == 0 and piece.end == T for piece in pieces):
-        return _sdpa(q_BHTE, _wide(k_BKTE, group), _wide(v_BKTE, group), **how).transpose(1, 2), None
     stretches = _stretches(pieces, B, T)
     lengths = [one.n_tokens for one in stretches]
     q_S, k_S, v_S = (x.transpose(1, 2).reshape(B * T, x.shape[1], E).split(lengths) for x in (q_BHTE, k_BKTE, v_BKTE))
@@ -115,13 +142,13 @@ def packed_attention(
             continue
         near = None
         if one.trunk is not None:
-            near = branch_mask(one.pieces, device=q.device, window=sliding_window)
+            near = branch_mask(one.pieces, device=q.device, window=how["window"])
             k, v = torch.cat([k_S[one.trunk], k]), torch.cat([v_S[one.trunk], v])
         n = 1 if one.trunk is not None else len(one.pieces)
         q, k, v = (x.view(n, -1, x.shape[1], E).transpose(1, 2) for x in (q, k, v))
         out = _sdpa(q, _wide(k, group), _wide(v, group), near=near, **how)
         parts.append(out.transpose(1, 2).reshape(-1, H, E))
-    return torch.cat(parts).view(B, T, H, E), None
+    return torch.cat(parts).view(B, T, H, E)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ import torch
 from hagane.core.errors import StateError
 
 from . import checkpoint
-from .model import plain
+from .fp8 import use_fp8
+from .model import compile_layers, plain
 from .objectives import BLANK, Micro, Objective, Scored
 from .optim import Kind, Optimisers, schedule
 from .ranks import Ranks
@@ -62,6 +63,8 @@ class Settings:
     micro_rows: int = 8  # rows at once on one rank; halved when memory runs out
     seed: int = 0
     bf16: bool = False  # products in bfloat16, weights stay fp32 (GPUs)
+    fp8: bool = False  # products inside the blocks in eight bits, for experts (GPUs of capability 8.9 and later)
+    compile: bool = False  # torch.compile: minutes at the start, faster steps afterwards
     save_every: int = 100
     keep: int = 3
     dev_every: int = 0  # 0: no evaluation
@@ -70,7 +73,8 @@ class Settings:
     def fixed(self) -> dict[str, Any]:
         """What may not change within a run."""
         names = ("steps", "learning_rate", "warmup_steps", "decay", "optimiser", "weight_decay", "clip", "seed", "bf16")
-        return {name: getattr(self, name) for name in names}
+        switched = {name: True for name in ("fp8", "compile") if getattr(self, name)}
+        return {name: getattr(self, name) for name in names} | switched
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,10 @@ class Run:
         self.folder, self.dev, self.watch, self.stop = folder, dev, watch, stop
         self.facts = dict(facts or {})
         self.device = next(model.parameters()).device
+        if settings.fp8:
+            use_fp8(model)
+        if settings.compile:
+            compile_layers(model)
         self.learner = Learner(model, objective)
         if ranks.sharded:
             self.learner = ranks.split(self.learner, _layers(model))

@@ -140,8 +140,15 @@ def hidden(
     if family(config.model_type).own_attention:
         given["attention_mask"] = attention.mask_of(documents_BT)
     else:
-        given["pieces"] = attention.pieces_of(documents_BT)
+        given["pieces"] = attention.layout_of(documents_BT)
     return decoder(**given).last_hidden_state
+
+
+def compile_layers(model: torch.nn.Module) -> None:
+    """Let torch.compile make one graph of the layers; attention over several documents a row stays outside of it,
+    since their borders differ from step to step. Names and weights stay."""
+    bare = plain(model)
+    getattr(bare, bare.base_model_prefix).compile(dynamic=False)
 
 
 def head(model: torch.nn.Module) -> torch.nn.Module:

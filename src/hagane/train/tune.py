@@ -19,6 +19,7 @@ from hagane.core.errors import RefusedError, StateError, StorageError
 
 from .adapter import BASE, CONFIG, WEIGHTS, check_base, read_files
 from .fingerprint import fingerprint as fingerprint
+from .lora_linear import quicken
 from .model import plain
 from .quantised import dequantise
 from .tensor_file import write_tensors
@@ -50,12 +51,14 @@ def add_adapter(model: torch.nn.Module, lora: Lora, *, seed: int) -> PeftModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return get_peft_model(model, config)
+            made = get_peft_model(model, config)
         except ValueError as cause:
             linear = {
                 name.rpartition(".")[2] for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)
             }
             raise StateError(f"no layer is called {targets}", hint=f"there are {', '.join(sorted(linear))}") from cause
+    quicken(made)
+    return made
 
 
 def _above(model: torch.nn.Module, lora: Lora) -> list[str]:
@@ -104,6 +107,7 @@ def load_adapter(model: torch.nn.Module, folder: Path, *, trainable: bool = Fals
             f"the adapter {folder.name} is one of another base: {odd[0]} does not fit",
             hint="load the base that its card names",
         )
+    quicken(adapted)
     return adapted
 
 
