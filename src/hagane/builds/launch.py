@@ -34,14 +34,14 @@ def require_extra() -> None:
 
 def launch(
     job: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], *, emit: Callable[[Mapping[str, Any]], None],
-    stop: Callable[[], bool], spawn: Callable[..., Worker] = Worker,
+    stop: Callable[[], bool], keys: Mapping[str, Any] | None = None, spawn: Callable[..., Worker] = Worker,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the stage made. `rows`: {"source": DOCUMENT@VERSION, "line", "label", "text"} of the documents that it learns from.
+    """What the stage made. `keys`: of an encrypted project, sent over the pipe. `rows`: {"source": DOCUMENT@VERSION, "line", "label", "text"} of the documents that it learns from.
 
     Raises: StoppedError once `stop()` was true and the work is kept; StateError when the child died; what the stage raises.
     """
     require_extra()
-    worker = spawn(TARGET, init={}, time_s=SILENT_S, threads=max(1, job["threads"]), start_s=START_S)
+    worker = spawn(TARGET, init={"keys": keys}, time_s=SILENT_S, threads=max(1, job["threads"]), start_s=START_S)
     with worker:
         for bunch in bunches(rows):
             outcome = worker.ask({"do": "rows", "rows": list(bunch)})

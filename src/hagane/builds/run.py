@@ -8,16 +8,18 @@ any instant and started again with the same job goes on, and ends with the same 
 
 from __future__ import annotations
 
+import io
 import json
 import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hagane.core.errors import ConfigError
 from hagane.core.labels import Label
+from hagane.core.seams import Sealer
 from hagane.core.whole_file import private_folder
 
 from .place import Log, Place
@@ -29,13 +31,19 @@ Documents = Callable[[], Iterable[Any]]  # rows (train.words.Row), the same ones
 BEAT_S = 0.5  # a sign of life at least this often: the parent can say stop behind each
 
 
-def run_stage(job: Mapping[str, Any], *, documents: Documents, emit: Emit, stop: Stop) -> dict[str, Any]:
-    """Do one stage; what it made, as JSON ("made" of state.json).
+def run_stage(
+    job: Mapping[str, Any], *, documents: Documents, emit: Emit, stop: Stop, sealer: Sealer | None = None
+) -> dict[str, Any]:
+    """Do one stage, or export what one made; the result as JSON ("made" of state.json). `sealer`: of an encrypted project.
 
     `job`: file (a TrainFile as JSON), stage, run (folder of this stage), runs (folder of all stages), root (that files
-    are relative to), labels (of files), base, datasets, threads, flops_per_s, samples.
+    are relative to), labels (of files), base, datasets, threads, flops_per_s, samples. Of an export: see stage_export.
     Raises: what the workshops raise; StoppedError once `stop()` is true and the last step is kept.
     """
+    if job["stage"] == "export":
+        from .stage_export import export
+
+        return export(job, emit=emit, stop=stop, sealer=sealer)
     spec, stage = TrainFile.model_validate(job["file"]), job["stage"]
     _possible(spec, stage)
     place = Place(Path(job["run"]))
@@ -47,7 +55,7 @@ def run_stage(job: Mapping[str, Any], *, documents: Documents, emit: Emit, stop:
         return make(spec, job, documents=documents, place=place, emit=_both(log, emit))
     from .stage_model import Training
 
-    return Training(spec, stage, job, place=place, log=log, emit=emit, stop=stop).go(documents)
+    return Training(spec, stage, job, place=place, log=log, emit=emit, stop=stop, sealer=sealer).go(documents)
 
 
 def _both(log: Log, emit: Emit) -> Emit:
@@ -73,8 +81,16 @@ def _possible(spec: TrainFile, stage: Stage) -> None:
 class StageWorker:
     """The child: takes the rows of documents, then does the stage and tells of it as it goes on."""
 
-    def __init__(self) -> None:
-        self._rows = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process; has no name on disk
+    def __init__(self, keys: Mapping[str, Any] | None = None) -> None:
+        """`keys`: of an encrypted project (`Keys.for_workers`): then no text touches the disk in the open."""
+        self._sealer: Sealer | None = None
+        self._rows: IO[bytes] = io.BytesIO()
+        if keys is not None:
+            from .data_seal import DataSealer
+
+            self._sealer = DataSealer.of_worker(keys)
+        else:
+            self._rows = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - lives as long as the process; has no name on disk
         self._made: dict[str, Any] | None = None
 
     def handle(self, request: dict[str, Any]) -> Any:
@@ -108,7 +124,9 @@ class StageWorker:
 
         def work() -> None:
             try:
-                self._made = run_stage(job, documents=self._documents, emit=lambda event: told.put(dict(event)), stop=ending.is_set)
+                self._made = run_stage(
+                    job, documents=self._documents, emit=lambda event: told.put(dict(event)), stop=ending.is_set, sealer=self._sealer
+                )
                 told.put({"event": "made", "made": self._made})
             except BaseException as error:
                 told.put(error)
@@ -134,9 +152,9 @@ class StageWorker:
             thread.join()
 
 
-def worker(_: Mapping[str, Any]) -> StageWorker:
-    """The factory that the child calls (see jobs/process.py)."""
-    return StageWorker()
+def worker(init: Mapping[str, Any]) -> StageWorker:
+    """The factory that the child calls (see jobs/process.py). `init`: {"keys"} or nothing."""
+    return StageWorker(init.get("keys"))
 
 
 def bunches(rows: Iterable[Mapping[str, Any]], *, characters: int = 1_000_000) -> Iterator[Sequence[Mapping[str, Any]]]:

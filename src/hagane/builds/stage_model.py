@@ -16,6 +16,7 @@ from typing import Any
 
 from hagane.core.errors import StoppedError, StorageError
 from hagane.core.labels import Label, join
+from hagane.core.seams import Sealer
 
 from .data import Prepared, prepare
 from .place import Log, Place
@@ -26,6 +27,7 @@ from .stage_tokenizer import TEMPLATES
 LINES = 2000  # steps of a run that events.jsonl keeps; more are thinned out
 TELL_S = 0.5  # the parent hears of steps at most this often
 SAMPLE_TOKENS, SAMPLE_S = 48, 4.0
+LEAST_CONTEXT = 1024
 QUESTION = "有給休暇は何日ですか。"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
                    "generation_config.json", "hagane.json")  # fmt: skip
@@ -36,11 +38,13 @@ class Training:
 
     def __init__(
         self, spec: TrainFile, stage: Stage, job: Mapping[str, Any], *, place: Place, log: Log,
-        emit: Callable[[Mapping[str, Any]], None], stop: Callable[[], bool],
+        emit: Callable[[Mapping[str, Any]], None], stop: Callable[[], bool], sealer: Sealer | None = None,
     ) -> None:  # fmt: skip
+        self.sealer = sealer
         self.spec, self.stage, self.job, self.place, self.log = spec, stage, job, place, log
         self._emit, self._stop = emit, stop
         self.config = getattr(spec, stage)
+        self.licence = ""
         self._told_at = self._sample_at = 0.0
 
     def go(self, documents: Callable[[], Iterable[Any]]) -> dict[str, Any]:
@@ -49,19 +53,18 @@ class Training:
 
         from hagane.train.encoder import encoder_of, open_vocabulary
         from hagane.train.model import n_parameters
-        from hagane.train.scaling import measured_flops_per_s
-
         torch.set_num_threads(max(1, self.job["threads"]))
         kept = self.place.state().get("settings") or {}
-        speed = kept.get("flops_per_s") or self.job["flops_per_s"] or measured_flops_per_s()
         folder, template, base_label = self._base()
         self.vocabulary = open_vocabulary(folder, template)
+        speed = kept.get("flops_per_s") or self._speed()
         recipe = recipe_of(self.spec, vocab=self.vocabulary.n_tokens, flops_per_s=speed) if self._from_scratch else None
         model = self._model(folder, recipe, seed=self.config.training.seed)
         tokens = context_of(self.spec, self.stage, longest=_longest(model))
         data = prepare(
             self.spec, self.stage, documents=documents, folder=Path(self.job["datasets"]), encoder=encoder_of(self.vocabulary),
-            root=Path(self.job["root"]), default=Label.parse(self.job["label"]), tokens=tokens, emit=self._tell, stop=self._stop,
+            root=Path(self.job["root"]), default=Label.parse(self.job["label"]), tokens=tokens, sealer=self.sealer, emit=self._tell,
+            stop=self._stop,
             labels={name: Label.parse(text) for name, text in self.job["labels"].items()},
         )  # fmt: skip
         self.label = join(base_label, data.label, Label.parse(self.job["label"]))
@@ -82,6 +85,18 @@ class Training:
     def _from_scratch(self) -> bool:
         return isinstance(self.config, PretrainConfig) and self.config.base is None
 
+    def _speed(self) -> float:
+        """FLOP/s that this machine reaches on the stage, as plan sees it: a budget of hours then takes that long."""
+        from hagane.train.scaling import measured_flops_per_s
+
+        from .machine import this_machine
+        from .plan import flops_per_s
+
+        if not self._from_scratch:
+            return measured_flops_per_s()
+        machine = this_machine(self.place.folder, threads=self.job["threads"])
+        return flops_per_s(self.spec, self.stage, machine=machine, vocab=self.vocabulary.n_tokens)
+
     def _base(self) -> tuple[Path, str, Label]:
         """(folder of the tokenizer or base, template, label)."""
         if self._from_scratch:
@@ -89,6 +104,7 @@ class Training:
         from .base import open_base
 
         base = open_base(self.job["base"], default=Label.parse(self.job["base_label"]))
+        self.licence = base.licence
         return base.folder, getattr(self.config, "template", None) or base.family, base.label
 
     def _model(self, folder: Path, recipe: Any | None, *, seed: int) -> Any:
@@ -99,7 +115,11 @@ class Training:
         from hagane.train.tune import load_adapter, merge
 
         if recipe is not None:
-            model = from_scratch(self.config.family, recipe.shape, seed=seed, ends=self.vocabulary.ends)
+            later = [context_of(self.spec, stage) for stage in self.spec.stages if stage in ("tune", "prefer")]
+            longest = max(recipe.shape.context, LEAST_CONTEXT, *later)  # what it is tuned and asked with may be longer
+            model = from_scratch(
+                self.config.family, recipe.shape, seed=seed, ends=self.vocabulary.ends, max_position_embeddings=longest
+            )
         else:
             model = load_folder(folder)
             if self.job.get("adapter"):  # the stage before made an adapter: this one goes on from both
@@ -222,7 +242,7 @@ class Training:
             "bits_per_byte": _short(self._bits(dev)),
             "seconds": state.get("seconds", 0.0), "tokens": tokens, "flops": tokens * self._kept["flops_per_token"],
             "n_params": n_parameters(model), "context": _longest(model) or self._kept["tokens"],
-            "template": self.vocabulary.family.name, "dataset": self._data.dataset_id, "parents": list(self._data.parents),
+            "template": self.vocabulary.family.name, "licence": self.licence, "peak_bytes": _peak_bytes(), "dataset": self._data.dataset_id, "parents": list(self._data.parents),
         }  # fmt: skip
 
     def _dress(self, folder: Path, out: Path) -> None:
@@ -255,6 +275,14 @@ def _frozen(model: Any) -> Any:
     judge = copy.deepcopy(model)
     judge.requires_grad_(False)
     return judge.eval()
+
+
+def _peak_bytes() -> int:
+    """The most that this process held."""
+    import resource
+    import sys
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _longest(model: Any) -> int | None:

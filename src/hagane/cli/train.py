@@ -139,6 +139,8 @@ def _told(event: Mapping[str, Any]) -> str:
             return f"{stage}: the checkpoint {event['folder']} is damaged and passed over"
         case "halved":
             return f"{stage}: memory is short; {event['rows']:,} rows at once from now on"
+        case "export":
+            return f"export: {event['doing']} {event.get('numbers', '')}".rstrip()
         case "note" | "bad":
             return f"{stage}: {event['text']}"
         case "stage":
@@ -154,3 +156,57 @@ def _clock(seconds: float | None) -> str:
     if whole < 60:
         return f"{whole} s"
     return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def plan(
+    file: File = TRAIN_FILE,
+    project: ProjectDir = HERE,
+    as_: As = None,
+    json: Json = False,
+) -> None:
+    """What training would cost: parameters, memory, hours, money; here and on named GPUs. Exit 1 when it does not fit here."""
+    from hagane.project.training_export import plan as look
+
+    with open_project(project) as opened:
+        told = look(opened, file, by=opened.principal(as_))
+    if json:
+        print_json({key: value for key, value in told.items() if key != "text"})
+    else:
+        print(told["text"])
+        if told["fits"]:
+            say(f"next: hagane train all {file}")
+        else:
+            say(f"does not fit: {told['why']}")
+            if told["hint"]:
+                say(f"hint: {told['hint']}")
+    if not told["fits"]:
+        raise typer.Exit(1)
+
+
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model of hagane models.")],
+    numbers: Annotated[list[str] | None, typer.Option("--numbers", metavar="KIND", help="F32, F16, BF16, Q8_0, Q4_K_M, ...; repeat for several. Default: train.yaml's.")] = None,
+    progress_kind: ProgressKind = "auto",
+    project: ProjectDir = HERE,
+    as_: As = None,
+    json: Json = False,
+) -> None:
+    """Make the files of a trained model, hold them against it, and publish what passes. Exit 1 when it is blocked."""
+    from hagane.project.training_export import export as make
+
+    with open_project(project) as opened:
+        by = opened.principal(as_)
+        with _stopping() as stop, _shown(progress_kind) as emit:
+            told = make(opened, name, by=by, emit=emit, stop=stop, numbers=tuple(numbers or ()))
+    if json:
+        print_json(told)
+    else:
+        for one in told["files"]:
+            print(f"{told['folder']}/{one['path']}")
+        print(f"{name}: {told['state']}, label {told['label']}")
+        for line in told["why"]:
+            say(f"  {line}")
+        if told["next"]:
+            say(f"next: {told['next']}")
+    if told["state"] != "published":
+        raise typer.Exit(1)

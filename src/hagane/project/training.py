@@ -40,6 +40,7 @@ from .wire import Project
 
 VERSION = 1  # of the runs' code: raise it when the same train.yaml must be run anew
 RUNS, DATASETS = "runs", "datasets"
+SLOW = 2e10  # FLOP/s by which a tokenizer's size is chosen before anything is measured
 Emit = Callable[[Mapping[str, Any]], None]
 
 
@@ -63,7 +64,7 @@ def train(
     Raises: RefusedError without the permission build or above the clearance; NotFoundError, ConfigError; StateError for
     a run that was begun with another train.yaml or other data, unless `again`; StoppedError once `stop()` is true.
     """
-    _may_build(by)
+    may_build(by)
     child.require_extra()
     spec = load(file)
     root = file.resolve().parent
@@ -78,7 +79,8 @@ def train(
     return {"name": spec.name, "stages": done, "next": _next(spec, wanted[-1], file)}
 
 
-def _may_build(by: Principal) -> None:
+def may_build(by: Principal) -> None:
+    """Raises: RefusedError without the permission build."""
     if "build" not in by.roles:
         raise RefusedError(f"{by.name} may not train models", hint="it takes the permission build")
 
@@ -102,6 +104,11 @@ def _next(spec: TrainFile, last: Stage, file: Path) -> str:
     if behind:
         return f"hagane train {behind[0]} {file}"
     return f"hagane export {spec.name}"
+
+
+def keys_for_child(project: Project) -> dict[str, Any] | None:
+    """What the process that trains needs to seal its data; None where nothing is encrypted."""
+    return project.keys.for_workers() if project.keys is not None and project.keys.sealing else None
 
 
 def file_in(project: Project, name: str, *, by: Principal) -> Path:
@@ -139,7 +146,7 @@ def _one(
             files=[project.ledger.audit.file_digest(one.sha256) for one in found.files] or None, label=str(label), goes_on=bool(state) or None,
         )  # fmt: skip
         dataset = _into_the_graph(project, spec, stage, found, before, key)
-        place.note(name=spec.name, stage=stage, key=key, state="running", label=str(label), dataset_step=dataset, user=by.name,
+        place.note(name=spec.name, stage=stage, key=key, file=spec.model_dump(mode="json", exclude_none=True), state="running", label=str(label), dataset_step=dataset, user=by.name,
                    total=spec.training_of(stage).steps, begun_at=state.get("begun_at") or _now())  # fmt: skip
         made = _run(project, spec, stage, found, before, place, root=root, label=label, by=by, emit=emit, stop=stop)
         return training_made.finish(project, spec, stage, made, found=found, before=before, place=place, dataset=dataset, by=by)
@@ -154,7 +161,7 @@ def _run(
         "file": spec.model_dump(mode="json", exclude_none=True), "stage": stage, "run": str(place.folder), "root": str(root),
         "labels": {one.name: str(one.label) for one in found.files}, "label": str(label),
         "base": before.base, "base_label": str(before.label), "tokenizer": before.tokenizer, "adapter": before.adapter,
-        "datasets": str(project.state / DATASETS), "threads": told.threads or cores(), "flops_per_s": 0.0,
+        "datasets": str(project.state / DATASETS), "threads": told.threads or cores(), "flops_per_s": SLOW if stage == "tokenizer" else 0.0,
         "samples": project.keys is None,  # events lie in the open: of an encrypted project they hold no text
     }  # fmt: skip
 
@@ -164,7 +171,7 @@ def _run(
         emit({**event, "stage": stage})
 
     try:
-        made = child.launch(job, training_data.rows(project, found), emit=tell, stop=stop)
+        made = child.launch(job, training_data.rows(project, found), emit=tell, stop=stop, keys=keys_for_child(project))
     except StoppedError:
         place.note(state="stopped")
         project.ledger.audit.record("train.stop", principal=by.name, model=spec.name, stage=stage)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hagane.builds.cleaned import text_of
 from hagane.builds.spec import Stage, TrainFile
-from hagane.core.codec import document_from
 from hagane.core.errors import NotFoundError, RefusedError, StateError
 from hagane.core.labels import Label, join
 from hagane.core.types import Principal
@@ -133,9 +133,7 @@ def rows(project: Project, found: Material) -> Iterator[Mapping[str, Any]]:
             entry = json.loads(project.ledger.parsed.get(record.version))
         except NotFoundError as cause:
             raise StateError("the documents changed meanwhile", hint="run the same command again") from cause
-        left_out = {int(n) for n, _ in entry.get("dropped", [])}
-        blocks = document_from(entry["document"]).blocks
-        text = "\n".join(block.spoken.strip() for n, block in enumerate(blocks) if n not in left_out and block.spoken.strip())
+        text = text_of(entry)
         if text:
             yield {"source": f"{record.id}@{record.version}", "line": 1, "label": str(record.label), "text": text}
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .training import Before
 
 HUB = "hf:"
+PLAN = "plan.json"
 VERSION = 1
 
 
@@ -62,9 +63,9 @@ def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Bef
         label = trained.label_now(project, shelf.read_record(trained.folder_of(project), base, **trained.sealing(project)))
         if label is None:
             raise RefusedError(f"the label of the model {base} is not known", hint="hagane models show NAME")
-        state = _newest(project, base)
-        base_folder = state.get("base_folder", "") if told["kind"] == "adapter" else str(folder / "hf")
-        adapter = str(folder / "adapter") if told["kind"] == "adapter" else ""
+        whole = (folder / "hf").is_dir()  # of an adapter: once it is merged by an export
+        base_folder = str(folder / "hf") if whole else newest(project, base).get("base_folder", "")
+        adapter = "" if whole else str(folder / "adapter")
         if not Path(base_folder).is_dir():
             raise NotFoundError(f"the weights of the model {base} are not here any more", hint="train it again")
         return Before(base=base_folder, adapter=adapter, mark=told["lineage"], label=label, step=told["lineage"])
@@ -76,7 +77,7 @@ def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Bef
     return Before(base=base, mark=base, label=PUBLIC)
 
 
-def _newest(project: Project, name: str) -> dict[str, Any]:
+def newest(project: Project, name: str) -> dict[str, Any]:
     """What the last finished stage of a run made."""
     states = [Place(project.state / "runs" / name / stage).state() for stage in STAGES]
     return next((state["made"] for state in reversed(states) if state.get("state") == "done"), {})
@@ -108,26 +109,19 @@ def finish(
 
 
 def _measured(project: Project, name: str, stage: Stage, made: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds, tokens, FLOPs and energy as they were, beside what plan.json foretold."""
-    seconds = float(made.get("seconds") or 0.0)
-    told: dict[str, Any] = {"seconds": seconds, "tokens": made.get("tokens"), "flops": made.get("flops"), "energy_wh": None}
-    told["energy_wh"] = round(_watts() * seconds / 3600, 3)
-    file = project.state / "runs" / name / "plan.json"
-    if file.is_file():
-        try:
-            foretold = next((one for one in json.loads(file.read_text("utf-8")).get("stages", []) if one.get("stage") == stage), None)
-        except (OSError, ValueError, AttributeError):
-            foretold = None
-        if foretold is not None:
-            told["predicted"] = foretold
+    """Seconds, steps, tokens, FLOPs, energy (an estimate by the power of this machine in the price table) and the most
+    memory, beside what plan.json foretold."""
+    from hagane.builds.plan import compare
+    from hagane.core.prices import own_machine, prices
+
+    told: dict[str, Any] = {key: made.get(key) for key in ("seconds", "steps", "tokens", "flops", "peak_bytes")}
+    told["kwh"] = round(own_machine(prices(), float(made.get("seconds") or 0.0) / 3600).kwh, 6)
+    file = project.state / "runs" / name / PLAN
+    if stage != "tokenizer" and file.is_file():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # another version's plan is no reason to lose a run
+            planned = next(one for one in json.loads(file.read_text("utf-8"))["stages"] if one["stage"] == stage)
+            told["predicted"] = compare(planned, told).json()
     return told
-
-
-def _watts() -> float:
-    """An estimate: this machine at work."""
-    from hagane.core.machine import cores
-
-    return 15.0 * cores()
 
 
 def _onto_the_shelf(

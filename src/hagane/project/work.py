@@ -60,10 +60,17 @@ def _train(project: Project, args: Mapping[str, Any], *, by: Principal, emit: Em
     return training.train(project, file, args.get("stage", "all"), by=by, emit=emit, stop=stop, again=bool(args.get("again")))
 
 
+def _export(project: Project, args: Mapping[str, Any], *, by: Principal, emit: Emit, stop: Callable[[], bool]) -> Mapping[str, Any]:
+    from . import training_export
+
+    return training_export.export(project, args["name"], by=by, emit=emit, stop=stop, numbers=tuple(args.get("numbers") or ()))
+
+
 KINDS: Mapping[str, tuple[Kind, frozenset[str]]] = {  # kind -> what does it, and the arguments that it takes
     "sync": (_sync, frozenset({"yes", "words_only"})),
     "settle": (_settle, frozenset()),  # the index learns labels that changed while a sync ran
     "train": (_train, frozenset({"file", "stage", "again"})),
+    "export": (_export, frozenset({"name", "numbers"})),
 }
 LONG = frozenset({"train", "export"})  # hours: they have a thread of their own, so that reading goes on meanwhile
 

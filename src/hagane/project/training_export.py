@@ -1,0 +1,173 @@
+"""Verbs around training: plan before it, preview of its data, export after it. Each under the label of what it touches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hagane.builds import launch as child
+from hagane.builds import shelf
+from hagane.builds.shelf import Record
+from hagane.builds.spec import NUMBERS, STAGES, ExportConfig, Stage, TrainFile, load
+from hagane.core.errors import NotFoundError, RefusedError, StateError, UsageError
+from hagane.core.labels import Label, join
+from hagane.core.machine import cores
+from hagane.core.types import Principal
+from hagane.core.whole_file import write_whole
+from hagane.models import catalog
+
+from . import trained, training, training_data, training_made
+from .wire import Project
+
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+def plan(project: Project, file: Path, *, by: Principal) -> dict[str, Any]:
+    """What every stage of `file` would cost: {"name", "stages": [each as JSON], "text", "fits", "hint"}. Kept beside the
+    run, so that afterwards it can be held against what was measured. Raises: as `train`, before anything is trained."""
+    from hagane.builds.machine import this_machine
+    from hagane.builds.plan import plan_all, require
+    from hagane.builds.plan_text import shown
+
+    training.may_build(by)
+    spec, root = load(file), file.resolve().parent
+    training_made.check_name(project, spec.name, by=by)
+    stages = [one for one in spec.stages if one != "tokenizer"]
+    data = {stage: _amount(project, spec, stage, root=root, by=by) for stage in stages}
+    bases = {stage: path for stage in stages if (path := _base_of(project, spec, stage, root=root, by=by)) is not None}
+    threads = next((told for stage in stages if (told := spec.training_of(stage).threads)), 0)
+    vocab = spec.tokenizer.vocab if spec.tokenizer is not None else 0
+    made = plan_all(spec, machine=this_machine(project.state, threads=threads), data=data, bases=bases, vocab=vocab)
+    project.ledger.audit.record("train.plan", principal=by.name, model=spec.name)
+    told = {"name": spec.name, "stages": [one.json() for one in made]}
+    write_whole(project.state / training.RUNS / spec.name / training_made.PLAN, json.dumps(told, ensure_ascii=False, default=str).encode())
+    fits: dict[str, Any] = {"fits": True, "why": None, "hint": None}
+    try:
+        for one in made:
+            require(one)
+    except RefusedError as refused:
+        fits = {"fits": False, "why": str(refused), "hint": refused.hint}
+    return told | fits | {"text": "\n\n".join(shown(one) for one in made)}
+
+
+def _rows(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by: Principal) -> tuple[Any, dict[str, Label], Label]:
+    """(documents as rows, labels of files, label of all) of a stage, as far as `by` may see them."""
+    from hagane.train.words import Row
+
+    found = training_data.material(project, spec, stage, root=root, by=by)
+
+    def documents() -> Iterator[Row]:
+        for one in training_data.rows(project, found):
+            yield Row(Label.parse(one["label"]), one["source"], one["line"], one["text"])
+
+    return documents, {one.name: one.label for one in found.files}, found.label
+
+
+def _amount(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by: Principal) -> Any:
+    from hagane.builds.amount import estimated
+    from hagane.builds.origins import origins_of
+
+    documents, labels, label = _rows(project, spec, stage, root=root, by=by)
+    origins = origins_of(spec, stage, documents=documents, root=root, labels=labels, default=label)
+    vocab = spec.tokenizer.vocab if spec.tokenizer is not None else 0
+    return estimated((row for one in origins for row in one), held_back=spec.split.dev + spec.split.test, vocab=vocab)
+
+
+def _base_of(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by: Principal) -> Path | None:
+    base = getattr(getattr(spec, stage), "base", None)
+    if base is None:
+        return None
+    named = training_made.named_base(project, base, root=root, by=by).base
+    return Path(named) if Path(named).exists() else catalog.find(named)
+
+
+def preview(project: Project, file: Path, stage: str, *, by: Principal) -> dict[str, Any]:
+    """What a stage would learn: what was recognised, first rows, counts, bad rows. Content: only what `by` may see."""
+    from hagane.builds.preview import preview as look
+
+    training.may_build(by)
+    spec, root = load(file), file.resolve().parent
+    if stage not in spec.stages:
+        raise UsageError(f"this train.yaml has no {stage}", hint=f"it has {', '.join(spec.stages)}")
+    documents, labels, label = _rows(project, spec, stage, root=root, by=by)  # type: ignore[arg-type]
+    project.ledger.audit.record("train.preview", principal=by.name, model=spec.name, stage=stage)
+    return look(spec, stage, documents=documents, root=root, default=label, labels=labels).as_json()  # type: ignore[arg-type]
+
+
+def export(
+    project: Project, name: str, *, by: Principal, emit: Emit, stop: Callable[[], bool] = lambda: False, numbers: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Make files of a trained model and publish what passes every gate; the report. `numbers`: instead of train.yaml's.
+
+    Raises: RefusedError without the permission build; NotFoundError, also for a model that `by` may not see; UsageError,
+    StateError, StorageError, StoppedError.
+    """
+    training.may_build(by)
+    child.require_extra()
+    trained.find(project, name, by=by)
+    if wrong := [one for one in numbers if one not in NUMBERS]:
+        raise UsageError(f"{wrong[0]!r} are no numbers of a file", hint=f"one of {', '.join(NUMBERS)}")
+    record = shelf.read_record(trained.folder_of(project), name, **trained.sealing(project))
+    label = trained.label_now(project, record)
+    if label is None:
+        raise RefusedError(f"the label of the model {name} is not known", hint="train it again")
+    state = _last(project, name)
+    place = training.place_of(project, name, state["stage"])
+    spec = TrainFile.model_validate(state["file"])
+    settings = spec.export if not numbers else ExportConfig.model_validate({**spec.export.model_dump(), "numbers": list(numbers)})
+    project.ledger.audit.record("export.start", principal=by.name, model=name, lineage=record.lineage, label=str(label))
+    job = _job(project, record, state, spec, settings, label)
+    with place.alone():
+        told = child.launch(
+            job, [], emit=lambda event: emit({**event, "stage": "export"}), stop=stop,
+            keys=training.keys_for_child(project),
+        )  # fmt: skip
+    kept = _kept(project, record, told, base_file=job["base_file"])
+    project.ledger.audit.record("export", principal=by.name, model=name, state=kept.state, label=str(kept.label), lineage=kept.lineage)
+    trained.keep(project, kept, by=by)
+    project.let_go(name)
+    return told | {"folder": str(trained.folder_of(project) / name), "next": f"hagane ask QUESTION --model {name}" if told["state"] == "published" else None}
+
+
+def _last(project: Project, name: str) -> dict[str, Any]:
+    """state.json of the newest finished stage that made a model."""
+    for stage in reversed(STAGES[1:]):
+        state = training.place_of(project, name, stage).state()
+        if state.get("state") == "done":
+            return state
+    raise StateError(f"nothing of the model {name} is trained to its end", hint=f"hagane train all, then: hagane export {name}")
+
+
+def _job(project: Project, record: Record, state: Mapping[str, Any], spec: TrainFile, settings: ExportConfig, label: Label) -> dict[str, Any]:
+    made = state["made"]
+    is_adapter = made["kind"] == "adapter"
+    base_file = ""
+    if is_adapter and record.base.name and catalog.info_of(record.base.name) is not None:
+        with suppress(NotFoundError):
+            base_file = str(catalog.find(record.base.name))
+    stages = [training.place_of(project, record.name, stage).state() for stage in STAGES[1:]]
+    sets = [str(project.state / training.DATASETS / one["made"]["dataset"]) for one in stages if one.get("state") == "done"]
+    return {
+        "stage": "export", "name": record.name, "source": made["folder"], "folder": str(trained.folder_of(project) / record.name),
+        "label": str(label), "base": made["base_folder"] if is_adapter else "", "base_file": base_file, "licence": made.get("licence", ""),
+        "chat": state["stage"] != "pretrain", "export": settings.model_dump(mode="json"), "memory": spec.memory.model_dump(mode="json"),
+        "datasets": sets, "threads": cores(),
+    }  # fmt: skip
+
+
+def _kept(project: Project, record: Record, told: Mapping[str, Any], *, base_file: str) -> Record:
+    """The record with its files, measured and hashed, and how the gates ended. An adapter answers beside the file of a
+    listed base; of any other base the merged file answers."""
+    folder = trained.folder_of(project) / record.name
+    files = tuple(shelf.file_of(folder, one["path"], role=one["role"], numbers=one["numbers"]) for one in told["files"])
+    beside = next((one.path for one in files if one.role == "adapter"), "") if base_file else ""
+    base = replace(record.base, file=record.base.name) if beside else record.base
+    return replace(
+        record, kind="adapter" if beside else "model", base=base, state=told["state"], why="; ".join(told["why"]) if told["state"] == "blocked" else "", files=files, served=beside or told["served"],
+        chat=told["chat"], n_params=told["n_params"] or record.n_params, context=told["context"] or record.context,
+        label=join(record.label, Label.parse(told["label"])), reports={**record.reports, **told["reports"]},
+    )  # fmt: skip
