@@ -32,6 +32,7 @@ Role = Literal["gguf", "adapter", "other"]
 FILE = "model.json"
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+BOUND = b"model.json"
 SEALED = b"hagane sealed 1\n"  # what a sealed record begins with
 
 
@@ -134,7 +135,7 @@ def write_record(models: Path, record: Record, *, sealer: Sealer | None = None) 
     except (TypeError, ValueError) as cause:
         raise UsageError(f"a report of model {record.name} is not JSON", hint="numbers that are numbers, texts, lists, mappings") from cause
     file = models / record.name / FILE
-    write_whole(file, sealed(data, record.name, sealer=sealer, bound=b"model.json"))
+    write_whole(file, sealed(data, record.name, sealer=sealer, bound=BOUND))
     return file
 
 
@@ -149,7 +150,7 @@ def read_record(models: Path, name: str, *, sealer: Sealer | None = None, strict
         raise NotFoundError(f"there is no model {name!r}", hint="hagane models") from cause
     except OSError as cause:
         raise StorageError(f"the record of model {name} cannot be read", hint="check the rights of .hagane/models") from cause
-    plain = opened(data, name, sealer=sealer, bound=b"model.json", strict=strict)
+    plain = opened(data, name, sealer=sealer, bound=BOUND, strict=strict)
     try:
         tree = json.loads(plain)
         version = tree["format"]

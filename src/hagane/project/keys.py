@@ -24,7 +24,8 @@ from hagane.ledger.master import create_file, key_file, read_master
 from .config import FILE
 
 if TYPE_CHECKING:
-    from .wire import Project
+    from .trained import convert as convert_models
+from .wire import Project
 
 FOLDER = "keys"  # in .hagane
 Emit = Callable[[Mapping[str, Any]], None]
@@ -221,11 +222,14 @@ def _reopen(project: Project) -> Any:
 
 def _convert(project: Project, emit: Emit) -> None:
     """All files of the stores; then no byte of what they were is left where it can be overwritten."""
+    from .trained import convert as convert_models
+
     _take_index_away(project)
     project.ledger.uploads.sweep()
     project.ledger.remember(syncing=True)
     for done in project.ledger.convert_files():
         emit({"event": "convert", "done": done})
+    convert_models(project)
     project.ledger.documents.sweep()
     if project.ledger.keys.sealing:
         project.ledger.purge()

@@ -63,6 +63,13 @@ def sealing(project: Project) -> dict[str, Any]:
     return {"sealer": IndexSealer(keys, blind=False), "strict": keys.strict}
 
 
+def convert(project: Project) -> None:
+    """Seal the records, or open them, as the keys' state says. Doing it again changes nothing. Under the writer lock."""
+    sealer = sealing(project)["sealer"]
+    for file in sorted(folder_of(project).glob(f"*/{shelf.FILE}")):
+        shelf.reseal(file, file.parent.name, opener=sealer, sealer=sealer if project.keys.sealing else None, bound=shelf.BOUND)
+
+
 def _every(project: Project) -> list[Record | Damaged]:
     return shelf.every(folder_of(project), **sealing(project)) if folder_of(project).is_dir() else []
 
