@@ -47,6 +47,7 @@ def search(
 def ask(
     question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="Without one: a conversation on the terminal.")] = None,
     answerer: Answerer = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="A model that answers instead of answer.model: see hagane models.")] = None,
     history: Annotated[
         Path | None, typer.Option("--history", metavar="FILE", help="JSON list of {question, answer, label}: what was said before.")
     ] = None,
@@ -58,7 +59,7 @@ def ask(
     from hagane.project.questions import Conversation, read_history
 
     with open_project(project) as opened:
-        talk = Conversation(opened, by=opened.principal(as_), answerer=answerer, history=read_history(opened, history))
+        talk = Conversation(opened, by=opened.principal(as_), answerer=answerer, model=model, history=read_history(opened, history))
         if question is not None:
             _one(talk, question, json=json)
             return

@@ -20,7 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Fail at once while another command writes.")]
 
 HERE = Path()
-NAMING = ("doc", "to", "thing", "id", "version")  # parameters that may name a thing
+NAMING = ("doc", "to", "thing", "id", "version", "name")  # parameters that may name a thing
 
 
 @contextlib.contextmanager

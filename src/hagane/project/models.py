@@ -1,4 +1,4 @@
-"""Verbs about models on this machine: list, pull, recommend."""
+"""Verbs about models on this machine: list, pull, recommend. Those that were made here: trained.py."""
 
 from __future__ import annotations
 

@@ -55,6 +55,11 @@ class Project:
             raise ConfigError(f"no {FILE} in {folder}", hint="hagane init makes a project there, or use --project DIR")
         return cls(folder, load(folder))
 
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether `folder` holds a project."""
+        return (folder / FILE).is_file()
+
     def reload(self) -> None:
         """Read hagane.yaml again after it was written."""
         self.config = load(self.folder)
