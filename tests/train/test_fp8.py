@@ -26,6 +26,12 @@ def test_a_device_without_fp8_is_refused_before_anything_runs():
     assert "bf16" in str(caught.value.hint)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_machine_without_is_refused_before_data_is_prepared():
+    with pytest.raises(UsageError, match="no fp8 products"):
+        fp8.check_here()
+
+
 def test_an_older_gpu_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")

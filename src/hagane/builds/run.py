@@ -71,9 +71,9 @@ def _possible(spec: TrainFile, stage: Stage) -> None:
     told = spec.training_of(stage)
     adapter = getattr(getattr(spec, stage), "adapter", None)
     if told.numbers == "fp8":
-        raise ConfigError(f"{stage}.training.numbers: fp8 is not built yet", hint="take auto, fp32 or bf16")
-    if told.compile:
-        raise ConfigError(f"{stage}.training.compile is not built yet", hint="take it out")
+        from hagane.train.fp8 import check_here
+
+        check_here()
     if adapter is not None and adapter.quantised:
         raise ConfigError(f"{stage}.adapter.quantised (QLoRA) is not built yet", hint="take it out: the base stays in fp32")
 

@@ -44,6 +44,8 @@ class Settled:
     keep: int
     bf16: bool
     flops_per_token: float
+    fp8: bool = False
+    compile: bool = False
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,7 +107,8 @@ def settle(
         weight_decay=(0.0 if adapter else 0.1) if told.weight_decay is None else told.weight_decay, clip=told.clip,
         seed=told.seed, dev_every=told.dev_every or max(1, steps // 20), patience=told.patience,
         save_every=told.save_every or max(1, min(steps, round(SAVE_S / max(step_s, 1e-3)))), keep=told.keep,
-        bf16=told.numbers == "bf16" or (told.numbers == "auto" and gpu), flops_per_token=flops_per_token,
+        bf16=told.numbers in ("bf16", "fp8") or (told.numbers == "auto" and gpu), flops_per_token=flops_per_token,
+        fp8=told.numbers == "fp8", compile=told.compile,
     )  # fmt: skip
 
 
@@ -132,4 +135,5 @@ def loop_settings(settled: Mapping[str, Any]) -> Any:
         optimiser=settled["optimiser"], weight_decay=settled["weight_decay"], clip=settled["clip"],
         micro_rows=settled["micro_rows"], seed=settled["seed"], bf16=settled["bf16"], save_every=settled["save_every"],
         keep=settled["keep"], dev_every=settled["dev_every"], patience=settled["patience"],
+        fp8=settled.get("fp8", False), compile=settled.get("compile", False),
     )  # fmt: skip

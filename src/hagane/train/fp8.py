@@ -78,6 +78,11 @@ def check(device: torch.device) -> None:
         )
 
 
+def check_here() -> None:
+    """Raises: UsageError where this machine's own device has no FP8 products: before any data is prepared."""
+    check(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def use_fp8(model: torch.nn.Module) -> int:
     """Let the linear layers inside the blocks multiply in FP8; how many do. Adapters stay as they are.
     Raises: UsageError for a device without, or a model in which no layer fits."""
