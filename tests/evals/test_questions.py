@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hagane.core.errors import ConfigError, StateError
-from hagane.evals.questions import Question, from_squad, load
+from hagane.core.errors import ConfigError, StateError, UsageError
+from hagane.evals.questions import Question, from_squad, load, sample
 
 
 def written(folder: Path, *rows: object) -> Path:
@@ -126,3 +126,13 @@ def test_handbook_questions_load(shared: Path) -> None:
     questions = load(shared / "data/handbook-ja/questions-dev.jsonl")
     assert len(questions) == 100
     assert {q.answerable for q in questions} == {True, False}
+
+
+def test_a_smaller_sample_is_the_beginning_of_a_larger_one() -> None:
+    """A measurement that goes on adds questions, it does not change them."""
+    asked = [Question(n, f"第{n}問は?") for n in range(50)]
+    assert sample(asked, 10, seed=7) == sample(asked, 30, seed=7)[:10]
+    assert sample(asked, 10, seed=7) != sample(asked, 10, seed=8)
+    assert sorted(one.id for one in sample(asked, 99, seed=7)) == list(range(50))
+    with pytest.raises(UsageError):
+        sample(asked, 0, seed=7)

@@ -9,7 +9,16 @@ import pytest
 from hagane.core.labels import Label
 from hagane.core.types import Answer, Citation, Place, Usage
 from hagane.evals.questions import Question
-from hagane.evals.run import METRICS, Asked, Ranked, Report, compare, evaluate_answers, evaluate_retrieval
+from hagane.evals.run import (
+    METRICS,
+    Asked,
+    Ranked,
+    Report,
+    compare,
+    evaluate_answers,
+    evaluate_cases,
+    evaluate_retrieval,
+)
 
 INTERNAL = Label.parse("internal")
 
@@ -127,6 +136,7 @@ def test_the_printed_object_has_this_shape() -> None:
         "confidence",
         "citations",
         "latency_s",
+        "scores",
     ]
     assert case["retrieved"][0] == {"document": "d-規程/休暇.md", "path": "規程/休暇.md", "score": 1.0}
     assert (case["id"], case["rank"], case["abstained"], case["confidence"]) == ("1", 1, False, 0.9)
@@ -162,3 +172,24 @@ def test_nothing_asked_gives_only_nulls() -> None:
 def test_errors_of_the_system_are_not_counted_as_wrong_answers() -> None:
     with pytest.raises(RuntimeError):
         evaluate_answers(QUESTIONS, lambda _: (_ for _ in ()).throw(RuntimeError("engine down")))
+
+
+def test_a_system_may_be_given_the_whole_question() -> None:
+    """Its gold passages, for one: `evaluate_answers` gives the words only."""
+    seen: list[Question] = []
+
+    def ask(question: Question) -> Answer:
+        seen.append(question)
+        return said("10日", *question.gold_paths)
+
+    report = evaluate_cases(QUESTIONS[:1], ask)
+    assert seen == QUESTIONS[:1]
+    assert values(report)["citation_recall"] == 1
+
+
+def test_every_case_says_what_it_scored() -> None:
+    """So that parts of a set, measured apart, are put together again."""
+    shown = evaluate_answers(QUESTIONS, lambda asked: said("10日", abstained=asked == "靴は?")).to_dict()
+    first, *_, last = shown["cases"]
+    assert first["scores"] == {"exact": 1, "f1": 1, "must_contain": 1, "citation_recall": 0, "kept": 1}
+    assert last["scores"] == {"rejected": 1}
