@@ -18,13 +18,12 @@ from .decoder import Decoder
 
 Objective = Literal["next_token", "preference"]
 F32 = 4  # bytes
-CHUNK_LOGITS = 1 << 24  # train/objectives.py builds as many logits at once
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One stage as the loop does it. `documents`: mean tokens of a document in a packed row; `labelled`: share of the
-    positions that earn loss; `rank` 0: every weight is trained."""
+    positions that earn loss; `rank` 0: every weight is trained; `quantised`: the frozen matrices in 4 bits."""
 
     decoder: Decoder
     tokens: int
@@ -38,6 +37,7 @@ class Job:
     targets: tuple[str, ...] = ()
     objective: Objective = "next_token"
     bf16: bool = False
+    quantised: bool = False
 
     @property
     def n_trained(self) -> int:
@@ -131,6 +131,7 @@ def parts(job: Job, speed: Speed) -> dict[str, float]:
     layer = (6 * norms + 4) * d.width + 8 * (d.heads + 2 * d.kv_heads) * d.head_width + 4 * d.ffn
     if job.rank:
         layer += 2 * sum(out for name, (_, out) in d.linear.items() if not job.targets or name in job.targets)
+    whole = 4.0 * d.n_hidden if job.quantised else 0.0  # passes to make 4 bits whole, forth and back
     micro = -(-job.rows // max(1, min(job.rows, job.micro_rows)))
     pieces = job.positions / max(1.0, min(job.tokens, job.document or job.tokens))
     trained = job.n_trained - (0 if job.rank else d.n_hidden if job.optimiser == "muon" else 0)
@@ -141,7 +142,7 @@ def parts(job: Job, speed: Speed) -> dict[str, float]:
         "head": made.head / speed.products,
         "passes": passes * layer * d.depth * job.positions / speed.passes,
         "logits": (2 if job.objective == "preference" else 1) * d.vocab * job.positions * job.labelled / speed.passes,
-        "weights": (job.n_trained * 2 + trained * 3 + (d.n_tables if not job.rank else 0) * micro) / speed.passes,
+        "weights": (job.n_trained * 2 + trained * 3 + (whole + (0 if job.rank else d.n_tables)) * micro) / speed.passes,
         "muon": made.optimiser / speed.products,
         "calls": d.depth * (micro * (200 + (150 if job.rank else 0)) + pieces * 12) * passes * speed.call_s,
     }

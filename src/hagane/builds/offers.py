@@ -98,6 +98,11 @@ def _offer(job: Job, name: str, gpu: Gpu, table: Prices, day: date) -> Offer:
     )  # fmt: skip
 
 
+def named(offer: Offer) -> str:
+    """ "H100", "8 x H100" or "this machine"."""
+    return f"{offer.n_gpus} x {offer.name}" if offer.n_gpus > 1 else offer.name
+
+
 def gigabytes(n_bytes: float) -> str:
     """As people read it: megabytes below one."""
     if n_bytes < 999.5e6:

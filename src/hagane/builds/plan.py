@@ -10,7 +10,7 @@ of measuring. `shown`: plan_text.py. After the run `compare` says how good the p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .amount import Amount
 from .cost import FIT, Fit, Flops, Job, flops, seconds
 from .decoder import Decoder, from_shape, read_decoder
 from .machine import Machine
-from .offers import MARGIN, Offer, gigabytes, gpu_offers, here
+from .offers import MARGIN, Offer, gigabytes, gpu_offers, here, named
 from .reach import notes_of, torchtitan_of
 from .settle import context_of, params_of, recipe_of, settle, vocab_for
 from .space import Disk, Memory, disk, memory
@@ -90,9 +90,9 @@ def plan(
     whole = Flops(*(value * job.steps for value in asdict(made).values()))
     offers = gpu_offers(job, table=table, day=day)
     epochs = n_tokens / (data.packed(job.tokens) * job.tokens) if data else 0.0
-    named = base.name if isinstance(base, Path) else "" if _from_scratch(spec, stage) else "the stage before"
+    origin = base.name if isinstance(base, Path) else "" if _from_scratch(spec, stage) else "the stage before"
     return Plan(
-        spec.name, stage, named, decoder, decoder.n_params, job.n_trained, job.tokens, job.rows, job.micro_rows,
+        spec.name, stage, origin, decoder, decoder.n_params, job.n_trained, job.tokens, job.rows, job.micro_rows,
         job.steps, settled.rate, job.optimiser, epochs, n_tokens, bool(data and data.estimated) or data is None, whole,
         speed, step_s, need, files, machine.disk, machine.speed.by, mine, offers,
         notes_of(spec, stage, job, mine, offers, data=data, speed=machine.speed), torchtitan_of(spec, stage, job, settled, offers),
@@ -121,8 +121,8 @@ def require(planned: Plan) -> None:
     """Raises: RefusedError for what does not fit into this machine's memory or disk, with what would."""
     if planned.here.fits:
         return
-    cloud = next((one for one in planned.gpus if one.fits), None)
-    hint = _smaller(planned) or (f"rent {cloud.n_gpus} x {cloud.name}, or {_less(planned)}" if cloud else _less(planned))
+    cloud = min((one for one in planned.gpus if one.fits), key=lambda one: one.usd, default=None)
+    hint = _smaller(planned) or (f"rent {named(cloud)}, or {_less(planned)}" if cloud else _less(planned))
     raise RefusedError(f"{planned.stage} does not fit here: {planned.here.why}", hint=hint)
 
 
@@ -174,6 +174,7 @@ def _settled(spec: TrainFile, stage: Stage, decoder: Decoder, recipe: Any, data:
         decoder, tokens, settled.rows, settled.micro_rows, settled.steps, settled.optimiser, labelled=amount.labelled,
         document=amount.document, rank=adapter.rank if adapter else 0, targets=adapter.targets if adapter else (),
         objective="preference" if stage == "prefer" else "next_token", bf16=settled.bf16,
+        quantised=bool(adapter and adapter.quantised),
     )  # fmt: skip
     return job, settled
 
@@ -182,9 +183,10 @@ def _smaller(planned: Plan) -> str:
     """Fewer rows at once, where that is enough; "" where it is not."""
     if "memory" not in planned.here.why:
         return ""
-    each = planned.memory.activations / max(1, min(planned.rows, planned.micro_rows))
-    for rows in range(min(planned.rows, planned.micro_rows) - 1, 0, -1):
-        need = planned.memory.total - each * (min(planned.rows, planned.micro_rows) - rows)
+    most = min(planned.rows, planned.micro_rows)
+    for rows in range(most - 1, 0, -1):
+        fewer = replace(planned.memory, activations=planned.memory.activations * rows / most, accumulated=True)
+        need = fewer.total
         if need * MARGIN <= planned.here.room:
             return f"set {planned.stage}.training.micro_rows to {rows}: that needs {gigabytes(need * MARGIN)}"
     return ""

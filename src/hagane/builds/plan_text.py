@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from .offers import Offer, gigabytes
+from .offers import Offer, gigabytes, named
 from .plan import Compared, Plan
 
 
@@ -64,12 +64,11 @@ def _table(mine: Offer, gpus: Sequence[Offer]) -> list[str]:
 
 
 def _row(one: Offer) -> tuple[str, ...]:
-    name = f"{one.n_gpus} x {one.name}" if one.n_gpus > 1 else one.name
     dated = f"{one.price_date}{'*' if one.old else ' '}{' ' if one.certain else '?'}"
     need = f"{gigabytes(one.memory)} of {gigabytes(one.room)}"
     if not one.fits:
-        return name, "-", "-", "-", "-", need, dated, "does not fit"
-    return name, _hours(one.hours), _money(one.jpy), _money(one.usd, places=2), f"{one.kwh:,.2f}", need, dated, ""
+        return named(one), "-", "-", "-", "-", need, dated, "does not fit"
+    return named(one), _hours(one.hours), _money(one.jpy), _money(one.usd, places=2), f"{one.kwh:,.2f}", need, dated, ""
 
 
 def _hours(n: float) -> str:

@@ -11,7 +11,7 @@ from hagane.train.speed import Speed
 
 from .amount import Amount
 from .cost import Job
-from .offers import NODE, Offer
+from .offers import NODE, Offer, named
 from .settle import Settled, vocab_for
 from .spec import Stage, TrainFile
 
@@ -50,7 +50,7 @@ def _too_long(job: Job, mine: Offer, offers: Sequence[Offer], speed: Speed, *, s
     if mine.hours <= LONG_DAYS * 24:
         return []
     best = min((one for one in offers if one.fits), key=lambda one: one.hours, default=None)
-    rented = f"; {_gpus(best)} would take {_long(best.hours)}" if best is not None else ""
+    rented = f"; {named(best)} would take {_long(best.hours)}" if best is not None else ""
     said = f"cannot be reached here: it would take {_long(mine.hours)}{rented}"
     if not scratch:
         return [said + ". Take a smaller base, fewer steps, or a GPU"]
@@ -124,10 +124,6 @@ def torchtitan_of(spec: TrainFile, stage: Stage, job: Job, settled: Settled, off
 def _line(key: str, value: object) -> str:
     """A TOML line: JSON's numbers, truth values and strings are TOML's too."""
     return f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-
-
-def _gpus(offer: Offer) -> str:
-    return offer.name if offer.n_gpus == 1 else f"{offer.n_gpus} x {offer.name}"
 
 
 def _long(n_hours: float) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from .cost import CHUNK_LOGITS, F32, Job
+from .cost import F32, Job
+from .decoder import Decoder
 
-PROCESS = 350_000_000  # Python, torch, transformers and peft, loaded and used, before there is a model
+PROCESS = 425_000_000  # Python, torch, transformers and peft, loaded and in use, before there is a model
 GPU_PROCESS = 1_200_000_000  # CUDA's own context and the allocator's slack; not measured by us
-WIDTH_KEPT, INNER_KEPT, FFN_KEPT = 11.0, 8.0, 4.0  # numbers kept for the way back, per token and block
-ADAPTED = 1.0  # times what goes into each adapted layer
+CHUNK = {"cpu": 1 << 20, "gpu": 1 << 26}  # logits at once (train/objectives.py), but never fewer than CHUNK_ROWS rows
+CHUNK_ROWS = 64
+PASSING = 6  # numbers on their way back, per token and one of width, heads and feed-forward, in the block at work
+NF4 = 0.5625  # bytes of a weight in train/quantised.py
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes at the peak. `reference`: the frozen beginning that preference learning without an adapter looks at."""
+    """Bytes at the peak. `reference`: the frozen beginning that preference learning without an adapter looks at.
+    `accumulated`: gradients of earlier rows are there while later ones go forward; else they come as activations go."""
 
     process: float
     weights: float
@@ -23,10 +27,13 @@ class Memory:
     optimiser: float
     activations: float
     logits: float
+    accumulated: bool
 
     @property
     def total(self) -> float:
-        return sum(getattr(self, one.name) for one in fields(self))
+        forth, back = self.activations + self.logits, self.gradients
+        moving = forth + back if self.accumulated else max(forth, back)
+        return self.process + self.weights + self.reference + self.optimiser + moving
 
     @property
     def state(self) -> float:
@@ -50,22 +57,31 @@ class Disk:
 def memory(job: Job, *, gpu: bool = False) -> Memory:
     """Weights, gradients and optimiser state are fp32 everywhere; with bf16 what is kept for the way back is half."""
     d, half = job.decoder, 0.5 if job.bf16 else 1.0
-    whole = d.n_params * F32
-    layer = WIDTH_KEPT * d.width + INNER_KEPT * d.inner + FFN_KEPT * d.ffn
-    if job.rank:
-        layer += ADAPTED * sum(size[0] for name, size in d.linear.items() if not job.targets or name in job.targets)
+    whole = d.n_params * F32 - (d.n_hidden * (F32 - NF4) if job.quantised else 0.0)
+    kept = (kept_numbers(d) * d.depth + PASSING * (d.width + d.inner + d.ffn)) * job.at_once * F32 * half
     labelled = job.at_once * job.labelled
-    chunk = min(labelled * d.vocab, CHUNK_LOGITS) * F32 * 3  # logits, their logarithms, their gradient
-    head = 0 if job.rank else 2 * d.vocab * d.width * F32  # the gradient of the head, and of one chunk of it
+    rows = min(labelled, max(CHUNK_ROWS, CHUNK["gpu" if gpu else "cpu"] // d.vocab))
+    chunk = 3 * rows * d.vocab * F32  # logits, their shares, what the head makes of them
+    head = 0 if job.rank else d.vocab * d.width * F32  # its gradient, made on the way
     return Memory(
         process=GPU_PROCESS if gpu else PROCESS,
         weights=whole + (job.n_trained * F32 if job.rank else 0),
-        reference=whole if job.objective == "preference" and not job.rank else 0.0,
+        reference=d.n_params * F32 if job.objective == "preference" and not job.rank else 0.0,
         gradients=job.n_trained * F32,
         optimiser=optimiser_numbers(job) * F32,
-        activations=layer * d.depth * job.at_once * F32 * half,
+        activations=kept,
         logits=chunk + head + 2 * labelled * d.width * F32,
+        accumulated=job.rows > job.micro_rows,
     )
+
+
+def kept_numbers(d: Decoder) -> float:
+    """Numbers that a block keeps per token for the way back. A norm: what goes in, normed, what comes out (two behind
+    attention and feed-forward, whose sum is not kept). Attention: q, k and v as it reads them, what comes out twice.
+    Feed-forward: gate, its activation, up, their product."""
+    norms = 10 if d.family == "gemma3_text" else 6
+    heads = 2 * (d.inner + d.kv_heads * d.head_width) if d.family in ("gemma3_text", "qwen3") else 0
+    return norms * d.width + 5 * d.inner + heads + (4 if d.gated else 3) * d.ffn
 
 
 def optimiser_numbers(job: Job) -> float:

@@ -1,10 +1,16 @@
 """One dial: `params`, or `budget` hours of this machine, to width, depth, batch, learning rate and tokens.
 
-Sources: tokens per parameter and C = 6 N D: Hoffmann et al. 2022, arXiv 2203.15556 (20 to 1). Depth against width:
-Levine et al. 2020, arXiv 2006.12467 (ln width = 5.039 + 0.0555 depth). Batch and learning rate from compute: DeepSeek
-LLM 2024, arXiv 2401.02954 (B = 0.2920 C^0.3271 tokens, lr = 0.3118 C^-0.1250; fitted on 1e17 to 2e19 FLOPs, below that
-it is an extrapolation). Feed-forward 8/3 of the width: Shazeer 2020, arXiv 2002.05202. Warm-up, stable, decay with a
-last fifth falling as 1 - sqrt: Hägele et al. 2024, arXiv 2405.18392.
+Sources, with how far they were checked on 2026-11-24:
+tokens per parameter and C = 6 N D: Hoffmann et al. 2022, arXiv 2203.15556 (about 20 to 1; the ratio as commonly quoted,
+their own three fits lie near it).
+Depth against width: Levine et al. 2020, arXiv 2006.12467 (ln width = 5.039 + 0.0555 depth; not read in the paper, but
+it gives their abstract's width of 30 K for a trillion parameters; fitted on depths of 6 to 48).
+Batch and learning rate from compute: DeepSeek LLM 2024, arXiv 2401.02954, equation 1 (B = 0.2920 C^0.3271 tokens, lr =
+0.3118 C^-0.1250; found in several accounts of the paper, and 2 T tokens of their 7 B give its 4.2e-4 and 9.2 M tokens;
+fitted on 1e17 to 2e19 FLOPs, their C leaves the embedding and head out: below that range it is an extrapolation).
+Feed-forward 8/3 of the width: Shazeer 2020, arXiv 2002.05202. Warm-up, stable, decay with a last fifth falling as
+1 - sqrt: Hägele et al. 2024, arXiv 2405.18392 (1 - sqrt confirmed; the fifth is within the 10 to 20 % they recommend,
+not read in the paper).
 """
 
 from __future__ import annotations

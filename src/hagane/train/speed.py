@@ -1,7 +1,7 @@
 """What this process gets out of the machine, measured in about a second: products, passes over memory, small calls.
 
-A training step is made of these three. Without torch the products are numpy's, and the others
-stand in torch's usual proportion to them. Plans build on it (builds/plan.py); the clock can be CPU time where the machine is shared.
+A training step is made of these three. Without torch the products are numpy's, and the others stand in torch's usual
+proportion to them. Plans build on it (builds/plan.py); the clock can be CPU time where the machine is shared.
 """
 
 from __future__ import annotations
