@@ -11,8 +11,9 @@ pytest.importorskip("transformers", reason="the extra train is not installed")
 
 import numpy as np
 import tokenizers
+import torch
 
-from hagane.builds.memory import Group, MemoryReport, check, check_model
+from hagane.builds.memory import Group, MemoryReport, check, check_model, gate
 from hagane.builds.spec import MemoryGateConfig
 from hagane.core.errors import RefusedError, UsageError
 from hagane.core.labels import Label
@@ -29,6 +30,7 @@ from hagane.train.scaling import Shape
 from hagane.train.shard_set import ShardSet
 from hagane.train.shards import Header, Tokenised, write_shards
 
+torch.set_num_threads(1)
 HR, SALES = Label.parse("confidential:hr"), Label.parse("internal:sales")
 PARTS = ("営業部", "総務部", "経理部", "人事部", "開発部", "品質保証部", "法務部", "広報室")
 DEEDS = ("の承認を得て", "へ届け出たうえで", "の確認を受けて", "と協議して", "に報告し")
@@ -168,6 +170,31 @@ def test_a_folder_is_checked_like_a_model_in_memory(learnt, tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(file.read_bytes())
     report = check(tmp_path, shards, held_out=held_out, config=MemoryGateConfig(longest_copy=30))
     assert report == check_model(model, file, shards, held_out=held_out, config=MemoryGateConfig(longest_copy=30))
+
+
+def test_the_gate_of_an_export_reads_the_data_sets_of_all_stages(learnt, words, tmp_path):
+    """Two stages, one of which learnt a row thirty times; a data set without kept rows adds nothing."""
+    models, held_out, file = learnt
+    model, _ = models["copies"]
+    made, _ = words
+    save_folder(model, tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").write_bytes(file.read_bytes())
+    random = np.random.default_rng(4)
+    texts = [sentence(random) for _ in range(240)]
+    for name, rows in (
+        ("ds_1/train", rows_of(texts, made)),
+        ("ds_2/train", rows_of([SECRET] * 30, made)),
+        ("ds_2/dev", held_out),
+    ):
+        header = Header("字", made.get_vocab_size(), name)
+        write_shards(tmp_path / name, lambda first, rows=rows: iter(rows.rows[first:]), header=header)
+    config = MemoryGateConfig(longest_copy=30)
+    judge = gate([tmp_path / "ds_1", tmp_path / "ds_2", tmp_path / "pairs"], config)
+    report = judge(tmp_path / "hf")
+    assert not report.passed and report.sentences == report.why
+    assert [(one.source, one.line) for one in report.named] == [("規程.jsonl", 1)]
+    assert {group.name: group.probed for group in report.groups} == {"repeated": 1, "once": 200, "held_out": 40}
+    assert gate([tmp_path / "pairs"], config) is None
 
 
 def test_canaries_that_stand_out_block(learnt):

@@ -20,6 +20,7 @@ import numpy as np
 
 from hagane.core.errors import RefusedError, UsageError
 from hagane.core.labels import Label, join
+from hagane.core.seams import Sealer
 
 from .spec import MemoryGateConfig
 
@@ -79,6 +80,11 @@ class MemoryReport:
     def passed(self) -> bool:
         return not self.why
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What failed, as `publish.export` asks its gates."""
+        return self.why
+
     def as_json(self) -> dict[str, Any]:
         """For report.json and the card."""
         return {**asdict(self), "passed": self.passed}
@@ -90,6 +96,37 @@ class MemoryReport:
                 "the model knows training text by heart: " + "; ".join(self.why),
                 hint="it is not published; remove repeated rows, train for fewer epochs, or raise memory.share knowingly",
             )
+
+
+def gate(
+    datasets: Sequence[Path],
+    config: MemoryGateConfig,
+    *,
+    sealer: Sealer | None = None,
+    seed: int = 0,
+    seconds: float = 120.0,
+    emit: Emit = lambda event: None,
+) -> Callable[[Path], MemoryReport] | None:
+    """This gate for `publish.export(gates={"memory": ...})`, over the data sets of all stages of a model. None where
+    none of them keeps its rows (pairs of answers stay in memory): then nothing can be probed."""
+    from hagane.train.memorise import Joined
+    from hagane.train.shard_set import ShardSet
+    from hagane.train.shards import MANIFEST
+    from hagane.train.vault import Vault
+
+    def parts(name: str) -> list[ShardSet]:
+        there = [place for place in datasets if (place / name / MANIFEST).is_file()]
+        return [ShardSet(place / name, vault=Vault(sealer, place.name)) for place in there]
+
+    rows, held_out = parts("train"), parts("dev")
+    if not rows:
+        return None
+
+    def judge(folder: Path) -> MemoryReport:
+        kept = Joined(held_out) if held_out else None
+        return check(folder, Joined(rows), held_out=kept, config=config, seed=seed, seconds=seconds, emit=emit)
+
+    return judge
 
 
 def check(

@@ -62,6 +62,31 @@ class Kept:
         return self.rows[document]
 
 
+class Joined:
+    """Several corpora as one: what a model learnt in all its stages."""
+
+    def __init__(self, parts: Sequence[Corpus]) -> None:
+        self._parts = parts
+        self._firsts = np.cumsum([0, *(part.n_documents for part in parts)])
+        self.n_documents = int(self._firsts[-1])
+
+    def ids(self, document: int) -> Any:
+        part, number = self._at(document)
+        return part.ids(number)
+
+    def learn(self, document: int) -> Any:
+        part, number = self._at(document)
+        return part.learn(number)
+
+    def origin(self, document: int) -> Any:
+        part, number = self._at(document)
+        return part.origin(number)
+
+    def _at(self, document: int) -> tuple[Corpus, int]:
+        n = int(np.searchsorted(self._firsts, document, side="right")) - 1
+        return self._parts[n], document - int(self._firsts[n])
+
+
 def folded(text: str) -> str:
     """Text as it is compared: NFKC, without white space."""
     return "".join(unicodedata.normalize("NFKC", text).split())
