@@ -76,7 +76,7 @@ def teach(model: Any, given: Sequence[tuple[list[int], list[int]]], *, steps: in
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def adapted(

@@ -60,7 +60,10 @@ class Gated:
         return [str(check) for check in self.checks.get(name, ()) if not check.passed]
 
     def as_json(self) -> dict[str, Any]:
-        shown = {name: [asdict(one) | {"passed": one.passed} for one in checks] for name, checks in self.checks.items()}
+        shown = {
+            name: [asdict(one) | {"failed": list(one.failed), "passed": one.passed} for one in checks]
+            for name, checks in self.checks.items()
+        }
         passed = {name: self.passed(name) for name in self.checks}
         losses = {name: round(loss, 6) for name, loss in self.dev_loss.items()}
         return {"passed": all(passed.values()), "files": passed, "checks": shown, "ties": self.ties,
@@ -102,7 +105,7 @@ def check(
     ties = 0
     for number, one in enumerate(served, 1):
         emit({"event": "export", "doing": "parity", "file": one.name, "done": number - 1, "total": len(served)})
-        with _sides(one, asked, heard.reference, context=longest + ROOM, chat=chat, label=label) as sides:
+        with _sides(one, asked, context=longest + ROOM, chat=chat, label=label) as sides:
             verdict = gate(
                 list(asked),
                 heard.reference,
@@ -145,9 +148,7 @@ class _Heard:
 
 
 @contextmanager
-def _sides(
-    one: Served, asked: Mapping[str, str], reference: Reference, *, context: int, chat: bool, label: Label
-) -> Iterator[list[Side]]:
+def _sides(one: Served, asked: Mapping[str, str], *, context: int, chat: bool, label: Label) -> Iterator[list[Side]]:
     """The file in llama.cpp, where ids and logits are seen; and in the engine that serves, where texts are."""
     from ..train.parity import Said, Side
 
@@ -167,15 +168,9 @@ def _sides(
             (answer,) = worker.call({"ids": list(ids), "targets": list(targets)})
             return float(answer["loss"])
 
-        def say_beside(prompt: str, n_tokens: int) -> Said:
-            (answer,) = worker.call({"ids": tokens(prompt), "say": n_tokens})
-            ids, ended = answer["ids"], bool(answer["ended"])
-            return Said(reference.text(ids[:-1] if ended else ids), ended)
-
-        if one.adapter is not None:  # its base's file has a template of its own, or none: the ids are given
-            yield [Side(one.name, one.numbers, tokens, say_beside, follow, loss)]
-            return
-        engine = opened.enter_context(LlamaCpp(one.file, spawn=Worker, threads=1, context=context, time_s=TIME_S))
+        engine = opened.enter_context(
+            LlamaCpp(one.file, spawn=Worker, adapter=one.adapter or (), threads=1, context=context, time_s=TIME_S)
+        )
 
         def say(prompt: str, n_tokens: int) -> Said:
             turns = (Message.of("user", asked[prompt]),)

@@ -124,7 +124,7 @@ def export(
         work.model(base, family)
         work.room()
         base = base if work.is_adapter else None
-        work.files(base, licence)
+        work.files(base, licence, chat=chat)
         gated = work.gate(base, base_file, chat=chat, dev=dev, texts=texts, n_tokens=n_tokens)
         others = {key: one(work.hf) for key, one in (gates or {}).items()}
         report = work.judge(gated, others, licence=licence, chat=chat)
@@ -211,7 +211,7 @@ class _Export:
             what = f"the files need about {needed >> 20} MiB, the disk has {free >> 20} MiB free"
             raise StorageError(what, hint="free space, or export fewer kinds of numbers")
 
-    def files(self, base: Path | None, licence: str) -> None:
+    def files(self, base: Path | None, licence: str, *, chat: bool) -> None:
         """GGUF files, the adapter's GGUF and the Modelfile."""
         from ..models.ggml_quantise import quantise
         from ..train.adapter import adapter_to_gguf
@@ -228,7 +228,9 @@ class _Export:
             self.made.append(Served(file, kind))
         if base is not None:
             self._now("adapter")
-            adapter_to_gguf(self.making / "adapter", base, self.making / ADAPTER_GGUF, label=self.label)
+            template = (self.hf / "chat_template.jinja").read_text(encoding="utf-8") if chat else ""
+            file = self.making / ADAPTER_GGUF
+            adapter_to_gguf(self.making / "adapter", base, file, label=self.label, template=template)
         text = modelfile(self.made[0].file.name, family(family_of(self.hf)), license=[licence] if licence else ())
         (self.making / "Modelfile").write_text(text, encoding="utf-8")
 

@@ -10,7 +10,7 @@ from ..core.errors import ModelError, NotFoundError, UsageError
 from ..core.machine import cores
 from ..core.types import ChatRequest, Delta, Usage
 from .gguf import Header, read_header
-from .llama_lora import Lora, checked
+from .llama_lora import Lora, checked, template_of
 
 ENGINE = "hagane.models.llama_worker:Engine"
 _MIB = 1 << 20
@@ -74,8 +74,7 @@ class LlamaCpp:
         self._header: Header | None = None
         header = self.header
         self.adapters = _adapters(adapter)
-        for one in self.adapters:
-            checked(one, header)
+        self._template = template_of([checked(one, header) for one in self.adapters])
         threads = threads or default_threads()
         self.context = min(context, header.context or context)
         loras = [[str(one.file), one.scale] for one in self.adapters]
@@ -93,8 +92,8 @@ class LlamaCpp:
 
     @property
     def is_instruct(self) -> bool:
-        """True when the file says how to chat with it."""
-        return self.header.has_template
+        """True when the file, or an adapter beside it, says how to chat with it."""
+        return self.header.has_template or bool(self._template)
 
     @property
     def pid(self) -> int | None:

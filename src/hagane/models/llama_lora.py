@@ -6,6 +6,7 @@ the same family the loader would stop the process, or talk nonsense: so names an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,3 +65,9 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 def _other_base(name: str, why: str) -> ModelError:
     return ModelError(f"{name} is an adapter of another base: {why}", hint="its card names the base that it was trained on")
+
+
+def template_of(headers: Iterable[Header]) -> str:
+    """The chat template that the last adapter with one was tuned with; "" when none brings its own: the base's counts."""
+    found = [str(header.values["tokenizer.chat_template"]) for header in headers if header.has_template]
+    return found[-1] if found else ""

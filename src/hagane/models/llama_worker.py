@@ -20,7 +20,7 @@ from typing import Any
 
 from ..core.errors import ModelError, ModelRefusedError
 from .gguf import read_header
-from .llama_lora import Lora, checked
+from .llama_lora import Lora, checked, template_of
 
 _END = None
 
@@ -31,13 +31,14 @@ class Engine:
     def __init__(self, init: dict[str, Any]) -> None:
         header = read_header(Path(init["file"]))
         loras = [Lora(Path(file), scale) for file, scale in init.get("adapters", ())]
-        for lora in loras:
-            checked(lora, header)
+        template = template_of([checked(lora, header) for lora in loras])
         import xllamacpp
 
-        self._has_template = header.has_template
+        self._has_template = header.has_template or bool(template)
         self._marks = Marks(header.special_tokens())
         params = settings(xllamacpp.CommonParams(), init)
+        if template:
+            params.chat_template = template
         if loras:
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora.file), lora.scale) for lora in loras]
         with tempfile.TemporaryDirectory(prefix="hagane-") as folder:  # mode 0700

@@ -103,9 +103,10 @@ def _check_shapes(pairs: Mapping[str, tuple[Floats, Floats]], base: Path, name: 
 
 
 def adapter_to_gguf(
-    folder: Path, base: Path, file: Path, *, label: Label, numbers: Literal["F32", "F16"] = "F32"
+    folder: Path, base: Path, file: Path, *, label: Label, numbers: Literal["F32", "F16"] = "F32", template: str = ""
 ) -> Path:
-    """The adapter as a GGUF file that llama.cpp puts beside the base's. Raises: as `read_adapter`; StorageError."""
+    """The adapter as a GGUF file that llama.cpp puts beside the base's. `template`: the chat template that it was tuned
+    with and is served with, whatever the base's file has. Raises: as `read_adapter`; StorageError."""
     import gguf
 
     found = read_adapter(folder, base)
@@ -118,6 +119,8 @@ def adapter_to_gguf(
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, found.scale * found.rank)  # llama.cpp divides by each B's rank
     writer.add_name(folder.name)
     writer.add_string(LABEL, str(label))
+    if template:
+        writer.add_chat_template(template)
     kept = np.dtype({"F32": "float32", "F16": "float16"}[numbers])
     for weight, (a_KC, b_RK) in found.pairs.items():
         place = names.get_name(weight, try_suffixes=(".weight",))
