@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hagane.core.errors import ConfigError
 from hagane.core.labels import Label
 from hagane.core.seams import Sealer
 from hagane.core.whole_file import private_folder
@@ -69,13 +68,10 @@ def _both(log: Log, emit: Emit) -> Emit:
 def _possible(spec: TrainFile, stage: Stage) -> None:
     """Raises: ConfigError for a switch that is not built yet: it is said, not ignored."""
     told = spec.training_of(stage)
-    adapter = getattr(getattr(spec, stage), "adapter", None)
     if told.numbers == "fp8":
         from hagane.train.fp8 import check_here
 
         check_here()
-    if adapter is not None and adapter.quantised:
-        raise ConfigError(f"{stage}.adapter.quantised (QLoRA) is not built yet", hint="take it out: the base stays in fp32")
 
 
 class StageWorker:

@@ -137,8 +137,11 @@ class Training:
         adapter = getattr(self.config, "adapter", None)
         judge = None
         if adapter is not None:
+            from hagane.train.quantised import quantise
             from hagane.train.tune import Lora, add_adapter
 
+            if adapter.quantised:
+                quantise(model)
             targets = adapter.targets or "all-linear"
             alpha = adapter.alpha or 2 * adapter.rank
             model = add_adapter(model, Lora(adapter.rank, alpha, adapter.dropout, targets), seed=kept["seed"])
@@ -220,8 +223,12 @@ class Training:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
         kind = "adapter" if getattr(self.config, "adapter", None) is not None else "hf"
+        longest, n_params, base = _longest(model), n_parameters(model), folder
         if kind == "adapter":
             save_adapter(model, aside / kind)
+            if self.config.adapter.quantised or self.job.get("adapter"):  # it belongs to what the base became
+                n_params = self._keep_base(model, folder, aside / "base")
+                base = self.place.out / "base"
         else:
             save_folder(model, aside / kind)
         self._dress(folder, aside / kind)
@@ -236,14 +243,27 @@ class Training:
         losses = [event for event in _steps(self.place) if "loss" in event]
         dev = done.dev_loss
         return {
-            "stage": self.stage, "kind": kind, "folder": str(self.place.out / kind), "base_folder": str(folder),
+            "stage": self.stage, "kind": kind, "folder": str(self.place.out / kind), "base_folder": str(base), "own_base": base != folder,
             "label": str(self.label), "steps": done.step, "why": done.why, "loss": losses[-1]["loss"] if losses else None,
             "dev_loss": _short(dev) if dev is not None else None,
             "bits_per_byte": _short(self._bits(dev)),
             "seconds": state.get("seconds", 0.0), "tokens": tokens, "flops": tokens * self._kept["flops_per_token"],
-            "n_params": n_parameters(model), "context": _longest(model) or self._kept["tokens"],
+            "n_params": n_params, "context": longest or self._kept["tokens"],
             "template": self.vocabulary.family.name, "licence": self.licence, "peak_bytes": _peak_bytes(), "dataset": self._data.dataset_id, "parents": list(self._data.parents),
         }  # fmt: skip
+
+    def _keep_base(self, model: Any, folder: Path, out: Path) -> int:
+        """The base that the adapter was learnt beside, whole, as a folder: merged with the adapter before, or as 4 bits
+        rounded it. The adapter is taken off the model. Returns the parameters of both."""
+        from hagane.train.model import n_parameters
+        from hagane.train.model_folder import save_folder
+        from hagane.train.quantised import dequantise
+
+        n_adapter = sum(one.numel() for name, one in model.named_parameters() if "lora_" in name)
+        plain = dequantise(model.unload())
+        save_folder(plain, out)
+        self._dress(folder, out)
+        return n_parameters(plain) + n_adapter
 
     def _dress(self, folder: Path, out: Path) -> None:
         """Tokenizer, template, generation config and card beside the weights."""

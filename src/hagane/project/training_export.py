@@ -146,7 +146,7 @@ def _job(project: Project, record: Record, state: Mapping[str, Any], spec: Train
     made = state["made"]
     is_adapter = made["kind"] == "adapter"
     base_file = ""
-    if is_adapter and record.base.name and catalog.info_of(record.base.name) is not None:
+    if is_adapter and not made.get("own_base") and record.base.name and catalog.info_of(record.base.name) is not None:
         with suppress(NotFoundError):
             base_file = str(catalog.find(record.base.name))
     stages = [training.place_of(project, record.name, stage).state() for stage in STAGES[1:]]
