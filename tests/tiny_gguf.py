@@ -82,9 +82,9 @@ def shapes(n_tokens: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def write(path: Path, *, template: bool = True) -> Path:
-    """The model at `path`; equal bytes each time."""
-    table = values(template=template)
+def write(path: Path, *, template: bool = True, label: str = "") -> Path:
+    """The model at `path`; equal bytes each time. `label`: as our export writes it."""
+    table = values(template=template) | ({"hagane.label": label} if label else {})
     random = np.random.default_rng(20261124)
     tensors = {
         name: (np.ones(shape[0]) if "norm" in name else random.normal(0, 0.5, shape[::-1])).astype("<f4")
