@@ -1,4 +1,6 @@
-"""Four ways to pre-train the same Llama on the same shards, each in its own loop: run by bench/pretrain.py, one process each.
+"""Four ways to pre-train the same Llama on the same shards, each in its own loop; one process each.
+
+Run by bench/pretrain.py (CPU seconds) and bench/gpu.py (wall-clock seconds of a GPU).
 
     PYTHON bench/pretrain_systems.py '{"system": "hagane", "folder": ..., ...}'
 
@@ -24,7 +26,16 @@ import torch
 
 torch.set_num_threads(1)
 WARMUP, WEIGHT_DECAY, CLIP = 10, 0.1, 1.0
-SHAPE = {"vocab": 4096, "width": 128, "depth": 4, "heads": 4, "ffn": 352}
+SHAPE = {"vocab": 4096, "width": 128, "depth": 4, "heads": 4, "ffn": 352}  # 1.3 M parameters
+WARM_STEPS = 10  # of a GPU run: compiling, filling caches
+
+
+def shape_of(told: dict[str, Any]) -> dict[str, int]:
+    return told.get("shape") or SHAPE
+
+
+def on_device(told: dict[str, Any], model: torch.nn.Module) -> torch.nn.Module:
+    return model.to(told.get("device", "cpu"))
 
 
 class Clock:
@@ -35,9 +46,11 @@ class Clock:
         self.told, self.logits, self.model = told, logits, model
         self.n_steps, self.left, self.n_tokens = 0, 0, 0
         self.cpu_s, self.curve = 0.0, []
-        dev = np.load(Path(told["folder"]) / "dev.npy")
-        self.dev, self.dev_bytes = torch.from_numpy(dev.astype(np.int64)), json.loads((Path(told["folder"]) / "facts.json").read_text())["dev_bytes"]
         self.began = 0.0
+        if told["mode"] != "gpu":
+            folder = Path(told["folder"])
+            self.dev = torch.from_numpy(np.load(folder / "dev.npy").astype(np.int64))
+            self.dev_bytes = json.loads((folder / "facts.json").read_text())["dev_bytes"]
 
     def start(self) -> None:
         """Just before the loop."""
@@ -48,18 +61,33 @@ class Clock:
     def step(self, n_tokens: int) -> None:
         """After each optimiser step."""
         self.n_steps, self.n_tokens = self.n_steps + 1, self.n_tokens + n_tokens
-        if self.told["mode"] == "speed":
+        if self.told["mode"] == "gpu":
+            self._on_gpu()
+        elif self.told["mode"] == "speed":
             self.left -= 1
             if self.left == 0:
                 say({"cpu_s": time.process_time() - self.began, "tokens": self.n_tokens})
                 self.n_tokens = 0
                 self._wait()
                 self.began = time.process_time()
-            return
-        if self.n_steps % max(1, self.told["steps"] // 10) == 0 or self.n_steps == self.told["steps"]:
+        elif self.n_steps % max(1, self.told["steps"] // 10) == 0 or self.n_steps == self.told["steps"]:
             self.cpu_s += time.process_time() - self.began
             self.curve.append([self.n_steps, round(self.cpu_s, 2), self.bits_per_byte()])
             self.began = time.process_time()
+
+    def _on_gpu(self) -> None:
+        """Wall-clock from the end of the warm-up to the end of the run, with everything that was queued done."""
+        if self.n_steps not in (WARM_STEPS, self.told["steps"]):
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if self.n_steps == WARM_STEPS:
+            self.began, self.n_tokens = now, 0
+            return
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+        say({"tokens_per_s": self.n_tokens / (now - self.began), "peak_gb": peak / 1e9, "s": now - self.began})
+        os._exit(0)
 
     def _wait(self) -> None:
         line = sys.stdin.readline().split()
@@ -106,14 +134,15 @@ def llama(told: dict[str, Any]) -> torch.nn.Module:
     """The class of transformers, tied, fp32, as all but litgpt take it."""
     import transformers
 
+    shape = shape_of(told)
     config = transformers.LlamaConfig(
-        vocab_size=SHAPE["vocab"], hidden_size=SHAPE["width"], num_hidden_layers=SHAPE["depth"],
-        num_attention_heads=SHAPE["heads"], num_key_value_heads=SHAPE["heads"], intermediate_size=SHAPE["ffn"],
+        vocab_size=shape["vocab"], hidden_size=shape["width"], num_hidden_layers=shape["depth"],
+        num_attention_heads=shape["heads"], num_key_value_heads=shape["heads"], intermediate_size=shape["ffn"],
         max_position_embeddings=told["T"], tie_word_embeddings=True, use_cache=False, bos_token_id=None, eos_token_id=None,
         attn_implementation="sdpa",
     )  # fmt: skip
     torch.manual_seed(told["seed"])
-    return transformers.LlamaForCausalLM(config).train()
+    return on_device(told, transformers.LlamaForCausalLM(config).train())
 
 
 def hagane(told: dict[str, Any], *, optimiser: str = "muon") -> Clock:
@@ -130,8 +159,9 @@ def hagane(told: dict[str, Any], *, optimiser: str = "muon") -> Clock:
     folder, T = Path(told["folder"]), told["T"]
     shards = ShardSet(folder / "train")
     feed = ShardFeed(Loader(shards, plan_rows(shards, folder / f"rows-{T}", T=T, seed=0), batch=told["B"]), seed=told["seed"])
-    shape = Shape(SHAPE["vocab"], SHAPE["width"], SHAPE["depth"], SHAPE["heads"], SHAPE["heads"], SHAPE["ffn"], T)
-    model = from_scratch("llama", shape, seed=told["seed"])
+    how = shape_of(told)
+    shape = Shape(how["vocab"], how["width"], how["depth"], how["heads"], how["heads"], how["ffn"], T)
+    model = on_device(told, from_scratch("llama", shape, seed=told["seed"]))
 
     def all_logits(ids_BT: torch.Tensor) -> torch.Tensor:
         return logits(model, ids_BT, torch.arange(ids_BT.shape[1]).expand_as(ids_BT), torch.zeros_like(ids_BT))
@@ -139,7 +169,7 @@ def hagane(told: dict[str, Any], *, optimiser: str = "muon") -> Clock:
     clock = Clock(told, all_logits, model)
     settings = Settings(
         steps=told["steps"], learning_rate=told["rate"], warmup_steps=WARMUP, optimiser=optimiser, micro_rows=told["B"],
-        seed=told["seed"], compile=told["compile"],
+        seed=told["seed"], compile=told["compile"], bf16=told.get("bf16", False), fp8=told.get("fp8", False),
     )  # fmt: skip
 
     def watch(event: Event) -> None:
@@ -216,7 +246,7 @@ def hf_trainer(told: dict[str, Any]) -> Clock:
     arguments = transformers.TrainingArguments(
         output_dir=str(Path(told["folder"]) / "hf"), per_device_train_batch_size=B, max_steps=told["steps"],
         learning_rate=told["rate"], lr_scheduler_type="cosine", warmup_steps=WARMUP, weight_decay=WEIGHT_DECAY,
-        adam_beta2=0.95, max_grad_norm=CLIP, seed=told["seed"], use_cpu=True, report_to="none", save_strategy="no",
+        adam_beta2=0.95, max_grad_norm=CLIP, seed=told["seed"], use_cpu=told.get("device", "cpu") == "cpu", bf16=told.get("bf16", False), report_to="none", save_strategy="no",
         logging_steps=50, disable_tqdm=True, torch_compile=told["compile"], optim="adamw_torch_fused",
     )  # fmt: skip
     trainer = transformers.Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[Watch()])
@@ -232,13 +262,14 @@ def litgpt(told: dict[str, Any]) -> Clock:
     from litgpt import pretrain as theirs
     from litgpt.args import EvalArgs, TrainArgs
 
-    T, B = told["T"], told["B"]
+    T, B, shape = told["T"], told["B"], shape_of(told)
     config = Config(
-        name="race", block_size=T, vocab_size=SHAPE["vocab"], padded_vocab_size=SHAPE["vocab"], n_layer=SHAPE["depth"],
-        n_head=SHAPE["heads"], n_embd=SHAPE["width"], rotary_percentage=1.0, parallel_residual=False, bias=False,
-        norm_class_name="RMSNorm", mlp_class_name="LLaMAMLP", intermediate_size=SHAPE["ffn"], norm_eps=1e-6,
+        name="race", block_size=T, vocab_size=shape["vocab"], padded_vocab_size=shape["vocab"], n_layer=shape["depth"],
+        n_head=shape["heads"], n_embd=shape["width"], rotary_percentage=1.0, parallel_residual=False, bias=False,
+        norm_class_name="RMSNorm", mlp_class_name="LLaMAMLP", intermediate_size=shape["ffn"], norm_eps=1e-6,
     )  # fmt: skip
-    fabric = L.Fabric(accelerator="cpu", devices=1, precision="32-true")
+    precision = "bf16-mixed" if told.get("bf16") else "32-true"
+    fabric = L.Fabric(accelerator=told.get("device", "cpu"), devices=1, precision=precision)
     fabric.print = lambda *_, **__: None  # type: ignore[method-assign]
     fabric.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
     fabric.seed_everything(told["seed"], verbose=False)
@@ -263,7 +294,7 @@ def litgpt(told: dict[str, Any]) -> Clock:
             for n, rows in enumerate(windows(told)):
                 if n:
                     clock.step(B * T)
-                yield rows
+                yield rows.to(fabric.device)
 
     theirs.validate = lambda *_, **__: torch.tensor(0.0)
     state = {"model": model, "optimizer": optimiser, "iter_num": 0, "step_count": 0}
