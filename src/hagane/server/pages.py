@@ -59,6 +59,7 @@ NAVIGATION = (
     Entry("chat", "/", "chat", "ask"),
     Entry("documents", "/documents", "files", "ask"),
     Entry("feedback", "/feedback", "feedback", "build"),
+    Entry("models", "/models", "models", "build"),
     Entry("people", "/people", "people", "administer"),
     Entry("audit", "/audit", "audit", "govern"),
     Entry("settings", "/settings", "settings", "administer"),
