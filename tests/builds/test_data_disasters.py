@@ -50,7 +50,7 @@ print(seen)
 
 
 def run(at: int, folder: Path) -> subprocess.CompletedProcess[str]:
-    code = CHILD.format(here=str(Path(__file__).parent))
+    code = CHILD.format(here=str(Path(__file__).parent.parent))
     return subprocess.run([sys.executable, "-c", code, str(at), str(folder)], capture_output=True, text=True, check=False)
 
 

@@ -4,7 +4,8 @@
     feed, dev = ready.feed, ready.dev
 
 A data set lies in datasets/ID: `train`, `dev`, `test` (token shards), rows-T-SEED (which documents share a row),
-bad.jsonl (rows that were left out: file, line, reason) and dataset.json, which is written last. ID is a hash of what
+bad.jsonl (rows that were left out: file, line, reason), made-from.json (versions of documents, sha256 of files: what
+has to go when a document goes) and dataset.json, which is written last. ID is a hash of what
 it is made from: a file that changed makes another data set, and one that was cut short is gone on with. In an encrypted
 project all of it is sealed under the data set's own key (`sealer`).
 """
@@ -39,7 +40,7 @@ from hagane.train.words import Batch
 from .near import NearCopies
 from .origins import Documents, Origin, check_stage, guard_of, origins_of, parents_of, shapes_of
 from .spec import Stage, TrainFile
-from .trace import rows_folder
+from .trace import MADE_FROM, rows_folder
 
 FORMAT = 1  # raise it when the same rows become other data sets
 SPLIT_SEED = 0  # the same rows are held back whatever the seed of a run
@@ -143,7 +144,7 @@ class _Work:
 
     def clear_unreadable(self, place: Path) -> None:
         """A data set whose key is gone, or that lies in the open since before the project was encrypted, is made anew."""
-        heads = [place / name for name in (CARD, BAD) if (place / name).exists()]
+        heads = [place / name for name in (CARD, BAD, MADE_FROM) if (place / name).exists()]
         try:
             for head in heads:
                 self.read(head)
@@ -167,6 +168,11 @@ class _Work:
         self.emit({"event": "data", "what": "read", "rows": len(seen.groups), "bad": len(seen.bad), "near": grouping.whole})
         return seen, grouping
 
+    def note(self, place: Path, bad: Sequence[BadRow]) -> None:
+        """What was left out and what it is made from: before anything of the rows lies on the disk."""
+        self.store(place / MADE_FROM, [{"parents": list(parents_of(self.origins))}])
+        self.store(place / BAD, [asdict(one) for one in bad])
+
     def write(self, place: Path, seen: Survey) -> dict[str, Any]:
         """The shards, the bad rows and, last, the card."""
         made = write_dataset(
@@ -183,8 +189,8 @@ class _Work:
 
     def card(self, seen: Survey) -> dict[str, Any]:
         return {
-            "format": FORMAT, "label": str(seen.label), "parents": list(parents_of(self.origins)), "rows": seen.n_rows,
-            "dropped": seen.n_dropped, "masked": seen.n_masked, "recognised": [one.name for one in self.origins],
+            "format": FORMAT, "label": str(seen.label), "rows": seen.n_rows, "dropped": seen.n_dropped,
+            "masked": seen.n_masked, "recognised": [one.name for one in self.origins],
         }  # fmt: skip
 
 
@@ -194,7 +200,7 @@ def _shards(work: _Work, place: Path, *, T: int, seed: int) -> Prepared:
         [card] = work.read(place / CARD)
     else:
         seen, _ = work.survey()
-        work.store(place / BAD, [asdict(one) for one in seen.bad])
+        work.note(place, seen.bad)
         card = work.write(place, seen)
     parts = {part: ShardSet(place / part, vault=work.vault) for part in PARTS if (place / part).is_dir()}
     train, dev = parts["train"], parts.get("dev")
@@ -212,7 +218,7 @@ def _shards(work: _Work, place: Path, *, T: int, seed: int) -> Prepared:
     return Prepared(
         feed=None, dev=(), label=join(Label.parse(card["label"]), *(one.label for one in parts.values())),
         n_documents=train.n_documents, n_tokens=train.n_tokens, n_rows=plan.n_rows, T=T, dataset_id=place.name,
-        folder=place, mark=f"{train.mark[:32]} {T} {seed}", parents=tuple(card["parents"]),
+        folder=place, mark=f"{train.mark[:32]} {T} {seed}", parents=tuple(work.read(place / MADE_FROM)[0]["parents"]),
         recognised=tuple(card["recognised"]), bad=tuple(BadRow(**one) for one in work.read(place / BAD)),
         dropped=card["dropped"], masked=card["masked"], n_cut=int((train.lengths() > T).sum()),
         bytes_per_token=card["n_bytes"][said] / max(1, card["n_learnt"][said]),
@@ -237,7 +243,7 @@ def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
         bad += [BadRow(one.source, one.line, f"the pair has {one.n_tokens} tokens, a row {T}") for one in some if id(one) in long]
         found[part] = [one for one in some if id(one) not in long]
     private_folder(place)
-    work.store(place / BAD, [asdict(one) for one in bad])
+    work.note(place, bad)
     train, dev = found["train"], found["dev"]
 
     def make(rows: int, order: int) -> tuple[PairFeed, Sequence[Batch]]:

@@ -17,9 +17,12 @@ from hagane.train.feed import ShardFeed
 from hagane.train.loader import Loader
 from hagane.train.pack import RowPlan
 from hagane.train.shard_set import ShardSet
+from hagane.train.shards import read_json
 from hagane.train.vault import Vault
 
 from .data_seal import key_of
+
+MADE_FROM = "made-from.json"
 
 
 def rows_folder(place: Path, *, T: int, seed: int) -> Path:
@@ -35,6 +38,15 @@ def trace(place: Path, *, T: int, seed: int, rows: int, sealer: Sealer | None = 
     if not (place / "train").is_dir() or not where.is_dir():
         raise NotFoundError(f"there is no data set {place.name} of rows of {T} tokens", hint="prepare it: hagane train")
     return ShardFeed(Loader(ShardSet(place / "train", vault=vault), RowPlan(where, vault=vault), batch=rows), seed=seed)
+
+
+def made_from(place: Path, *, sealer: Sealer | None = None) -> tuple[str, ...] | None:
+    """Versions of documents and sha256 of files that a set was made from; None where nothing of it was written yet.
+    Raises: StorageError for one that does not open."""
+    file = place / MADE_FROM
+    if not file.exists():
+        return None
+    return tuple(read_json(file, Vault(sealer, place.name))["parents"])
 
 
 def remove(place: Path, *, keys: Any | None = None) -> None:

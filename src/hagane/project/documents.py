@@ -190,11 +190,20 @@ def sync(
         ingest = Ingest(project.ledger, project.index, settings=settings_of(project), emit=tell, stop=stop)
         ingest.report.without_vectors = project.without_vectors
         report = ingest.run(sources_of(project), by=by, yes=yes)
+        _forget_datasets(project)
         if not words_only and (not report.complete or project.embedder_changed()):
             _embed(project, ingest)
         emit({"event": "done"})
         anchor(project)
         return report if sees_all else _told(project, ingest, [*hidden, *_hidden(project, by)], by=by)
+
+
+def _forget_datasets(project: Project) -> None:
+    """What was made for training from documents that are gone. Loaded late: most projects train nothing."""
+    if (project.state / "datasets").is_dir():
+        from .datasets import forget
+
+        forget(project)
 
 
 def _stages(emit: Emit) -> Emit:

@@ -24,8 +24,7 @@ from hagane.ledger.master import create_file, key_file, read_master
 from .config import FILE
 
 if TYPE_CHECKING:
-    from .trained import convert as convert_models
-from .wire import Project
+    from .wire import Project
 
 FOLDER = "keys"  # in .hagane
 Emit = Callable[[Mapping[str, Any]], None]
@@ -230,6 +229,10 @@ def _convert(project: Project, emit: Emit) -> None:
     for done in project.ledger.convert_files():
         emit({"event": "convert", "done": done})
     convert_models(project)
+    if (project.state / "datasets").is_dir():  # made anew when they are needed
+        from .datasets import take_away
+
+        take_away(project)
     project.ledger.documents.sweep()
     if project.ledger.keys.sealing:
         project.ledger.purge()

@@ -85,8 +85,12 @@ def _documents(project: Project, names: tuple[str, ...], *, by: Principal) -> li
     for name in names:
         if name not in known:
             raise NotFoundError(f"there is no source {name!r}", hint=f"there are: {', '.join(sorted(known)) or 'none'}")
-    rows = project.ledger.documents.list(clearance=by.clearance, state="in")
-    return [row for row in rows if row.version and (not names or row.source in names)]
+    rows = [row for row in project.ledger.documents.list(clearance=by.clearance) if row.version and (not names or row.source in names)]
+    chosen = {row.id: row for row in rows if row.state == "in"}
+    for row in rows:  # a copy stands in where the one that is kept of it is not chosen
+        if row.state == "duplicate" and row.duplicate_of not in chosen:
+            chosen[row.duplicate_of or row.id] = row
+    return list(chosen.values())
 
 
 def _file(project: Project, root: Path, name: str, label: str | None, *, by: Principal) -> File:
