@@ -111,6 +111,7 @@ def speed(given: argparse.Namespace, results: Results, *, compiled: bool) -> Non
                 rates[name].append(said["tokens"] / said["cpu_s"])
             else:
                 warm[name] = said["cpu_s"]
+            print(f"turn {turn}: {name} {said['tokens'] / said['cpu_s']:.0f} tokens/CPU s", file=sys.stderr, flush=True)
     for name, process in running.items():
         print("quit", file=process.stdin, flush=True)
         process.wait()
