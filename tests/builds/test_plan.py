@@ -207,8 +207,8 @@ def test_a_budget_is_what_it_takes():
     """The hours of the plan are those of train.yaml, whatever the machine's mixture of speeds is."""
     for budget, wanted in (("1h", 1.0), ("10m", 1 / 6), ("2d", 48.0)):
         got = planned({"pretrain": {"data": DOCUMENTS, "budget": budget}}, "pretrain")
-        assert got.here.hours == pytest.approx(wanted, rel=0.1)
-        assert got.flops_per_s == pytest.approx(_total(got) / (got.here.hours * 3600), rel=0.05)
+        assert got.here.hours == pytest.approx(wanted, rel=0.03)
+        assert got.flops_per_s == pytest.approx(_total(got) / (got.here.hours * 3600), rel=0.2)
 
 
 def _total(got: Any) -> float:
@@ -345,8 +345,11 @@ def test_more_work_never_costs_less(job: Job):
 
 @settings(max_examples=100, deadline=None)
 @given(jobs(), st.floats(1.1, 10))
-def test_a_faster_machine_is_never_slower_and_a_part_of_the_rows_never_larger(job: Job, times: float):
+def test_a_faster_machine_is_never_slower_and_fewer_rows_at_once_never_larger(job: Job, times: float):
+    """But for the gradients: they have to wait for the other rows where those do not go at once."""
     fast = Speed(SPEED.products * times, SPEED.passes * times, SPEED.call_s / times, "torch")
     assert seconds(job, fast) == pytest.approx(seconds(job, SPEED) / times)
-    assert memory(replace(job, micro_rows=1)).total <= memory(job).total
+    fewer, whole = memory(replace(job, micro_rows=1)), memory(job)
+    assert fewer.activations <= whole.activations and fewer.logits <= whole.logits
+    assert fewer.total <= whole.total + (0 if whole.accumulated else whole.gradients)
     assert gpu_bytes(job, n_gpus=8) <= gpu_bytes(job) + 8 * job.decoder.width * job.decoder.vocab

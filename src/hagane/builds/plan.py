@@ -143,7 +143,8 @@ def _job(
     for _ in range(_ROUNDS if _from_scratch(spec, stage) and spec.pretrain.budget else 1):  # type: ignore[union-attr]
         decoder, recipe = _decoder(spec, stage, base, vocab, speed)
         job, settled = _settled(spec, stage, decoder, recipe, data, speed)
-        reached = flops(job).total / seconds(job, machine.speed, fit)
+        counted = float(recipe.shape.flops_per_token) * job.positions if recipe else flops(job).total  # as the recipe spends
+        reached = counted / seconds(job, machine.speed, fit)
         close, speed = abs(reached / speed - 1) < 0.02, reached
         if close:
             break
