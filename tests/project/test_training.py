@@ -16,7 +16,15 @@ import small_runs
 from small_company import Folder, company_in
 
 from hagane.builds.place import Log
-from hagane.core.errors import ChangedError, MissingExtraError, NotFoundError, RefusedError, StateError, StoppedError, UsageError
+from hagane.core.errors import (
+    ChangedError,
+    MissingExtraError,
+    NotFoundError,
+    RefusedError,
+    StateError,
+    StoppedError,
+    UsageError,
+)
 from hagane.core.labels import Clearance, Label
 from hagane.core.types import Principal
 from hagane.project import documents, trained, training, training_export, training_made, work
