@@ -89,6 +89,13 @@ def test_what_stands_nowhere_is_dropped_and_the_documents_are_quoted(analyzer, i
     assert got.answer.startswith(f"{TRAVEL[0]}[1]")
 
 
+@pytest.mark.parametrize(("question", "why"), [("一般社員の日当はいくらですか？", "quoted"), ("日当が低いのは一般社員、管理職のどちら？", "")])
+def test_the_questions_own_words_are_no_answer(analyzer, question, why):
+    """Unless it offers a choice."""
+    answers, _ = made(analyzer, "一般社員[1]")
+    assert ask(answers, question, passage("出張旅費規程.md", *TRAVEL)).why == why
+
+
 def test_the_same_words_in_another_order_are_supported(analyzer):
     answers, _ = made(analyzer, "管理職は3,500円、一般社員は2,500円[1]")
     got = ask(answers, "国内出張の日当はいくらですか？", passage("出張旅費規程.md", *TRAVEL))

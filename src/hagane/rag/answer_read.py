@@ -29,6 +29,7 @@ from .answer_support import Asked, Unit, units
 
 N_TOKENS = 96  # of an answer; readers were taught answers of a few words
 NOT_SAID = "not_said"
+_CHOICE = re.compile(r"どちら|どっち|いずれ|どの|それとも|または|もしくは|あるいは|\bor\b|\bwhich\b", re.IGNORECASE)
 _PARTED = "\u200b"  # the engine puts it into what reads like a mark of the model's
 
 
@@ -104,8 +105,8 @@ class Read:
         The passage that the model named comes first, then the others as they were shown. Of several sentences with
         the answer's letters the one that holds most of the question is taken."""
         key = _key(text)
-        if not any(letter.isalnum() for letter in key):
-            return None
+        if not any(letter.isalnum() for letter in key) or (key in _key(asked) and not _CHOICE.search(asked)):
+            return None  # it says nothing, or nothing but the question's own words
         named = shown[number - 1].passage if number is not None and 0 < number <= len(shown) else -1
         order = sorted((one.passage for one in shown), key=lambda passage: passage != named)
         score = {one.unit: one.score for one in scored}
