@@ -11,6 +11,7 @@ from typing import Any
 
 from hagane.builds import launch as child
 from hagane.builds import shelf
+from hagane.builds.card import data_of, write_cards
 from hagane.builds.shelf import Record
 from hagane.builds.spec import NUMBERS, STAGES, ExportConfig, Stage, TrainFile, load
 from hagane.core.errors import NotFoundError, RefusedError, StateError, UsageError
@@ -21,6 +22,7 @@ from hagane.core.whole_file import write_whole
 from hagane.models import catalog
 
 from . import trained, training, training_data, training_made
+from .datasets import sealer_of
 from .wire import Project
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -32,6 +34,7 @@ def plan(project: Project, file: Path, *, by: Principal) -> dict[str, Any]:
     from hagane.builds.machine import this_machine
     from hagane.builds.plan import plan_all, require
     from hagane.builds.plan_text import shown
+    from hagane.core.prices import prices
 
     training.may_build(by)
     spec, root = load(file), file.resolve().parent
@@ -41,7 +44,11 @@ def plan(project: Project, file: Path, *, by: Principal) -> dict[str, Any]:
     bases = {stage: path for stage in stages if (path := _base_of(project, spec, stage, root=root, by=by)) is not None}
     threads = next((told for stage in stages if (told := spec.training_of(stage).threads)), 0)
     vocab = spec.tokenizer.vocab if spec.tokenizer is not None else 0
-    made = plan_all(spec, machine=this_machine(project.state, threads=threads), data=data, bases=bases, vocab=vocab)
+    own = root / "prices.toml"  # the company's own prices over the shipped ones
+    made = plan_all(
+        spec, machine=this_machine(project.state, threads=threads), data=data, bases=bases, vocab=vocab,
+        prices=prices(own if own.is_file() else None),
+    )  # fmt: skip
     project.ledger.audit.record("train.plan", principal=by.name, model=spec.name)
     told = {"name": spec.name, "stages": [one.json() for one in made]}
     write_whole(project.state / training.RUNS / spec.name / training_made.PLAN, json.dumps(told, ensure_ascii=False, default=str).encode())
@@ -129,8 +136,17 @@ def export(
     kept = _kept(project, record, told, base_file=job["base_file"])
     project.ledger.audit.record("export", principal=by.name, model=name, state=kept.state, label=str(kept.label), lineage=kept.lineage)
     trained.keep(project, kept, by=by)
+    _cards(project, kept, spec, job["datasets"])
     project.let_go(name)
     return told | {"folder": str(trained.folder_of(project) / name), "next": f"hagane ask QUESTION --model {name}" if told["state"] == "published" else None}
+
+
+def _cards(project: Project, record: Record, spec: TrainFile, sets: Sequence[str]) -> None:
+    """README.md and README.ja.md beside the files: counts and labels, no name of the data."""
+    states = [training.place_of(project, record.name, stage).state() for stage in STAGES[1:]]
+    stages = [one["made"] for one in states if one.get("state") == "done"]
+    data = data_of([Path(place) for place in sets], sealer=sealer_of(project))
+    write_cards(trained.folder_of(project) / record.name, record, spec=spec, data=data, stages=stages)
 
 
 def _last(project: Project, name: str) -> dict[str, Any]:
