@@ -88,7 +88,7 @@ def _whole(bare: Any) -> dict[str, Any]:
 
 def hagane(told: dict[str, Any], turns: Turns) -> torch.nn.Module:
     """Ours. `without` names what is switched off: packing, pieces (a 4-D mask instead), head (logits everywhere), lora (peft's layers)."""
-    from hagane.train import objectives
+    from hagane.train import lora_linear, objectives
     from hagane.train.loop import Event, Settings, train
     from hagane.train.model_folder import load_folder
     from hagane.train.objectives import NextToken
@@ -101,7 +101,8 @@ def hagane(told: dict[str, Any], turns: Turns) -> torch.nn.Module:
     model = add_adapter(load_folder(Path(told["base"])), Lora(rank=RANK, alpha=ALPHA), seed=1)
     if "lora" in without:
         for one in model.modules():
-            one.__dict__.pop("forward", None)
+            if getattr(one.__dict__.get("forward"), "__func__", None) is lora_linear._forward:
+                del one.forward
     if "head" in without:
         objectives.NextToken.score = _plain_score  # type: ignore[method-assign]
     if "pieces" in without:
