@@ -9,6 +9,7 @@ from typing import Any
 from .plots import FOOT, HEAD, HEIGHT, WIDTH
 
 Points = Sequence[tuple[int, float]]
+AIR = 0.05  # of the height, above the highest point
 N_ROWS = 12  # of the table beside a plot
 
 
@@ -32,7 +33,8 @@ def curve(series: Mapping[str, Points], *, last: int = 0, zero: bool = False) ->
     if not values:
         return None
     end = max(last, max(step for points in series.values() for step, _ in points), 1)
-    bottom, top = axis(0.0 if zero else min(values), max(values))
+    low = 0.0 if zero else min(values)
+    bottom, top = axis(low, max(values) + AIR * (max(values) - low))
     base = HEIGHT - FOOT
 
     def place(step: int, value: float) -> tuple[float, float]:
