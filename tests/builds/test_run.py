@@ -17,11 +17,11 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra train")
 
-from small_runs import FILE, do, job_of, place, write_files  # noqa: E402
+from small_runs import FILE, do, job_of, place, write_files
 
-from hagane.builds.place import read  # noqa: E402
-from hagane.core.errors import ConfigError, SourceError, StateError, StoppedError, StorageError  # noqa: E402
-from hagane.core.safetensors_header import read_header  # noqa: E402
+from hagane.builds.place import read
+from hagane.core.errors import ConfigError, SourceError, StateError, StoppedError, StorageError
+from hagane.core.safetensors_header import read_header
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -47,7 +47,7 @@ def weights(root: Path, stage: str = "pretrain") -> bytes:
 
 
 def test_every_stage_leaves_a_folder_that_stops_at_the_end_of_a_turn(line):
-    root, made = line
+    _, made = line
     for stage in ("pretrain", "tune", "prefer"):
         folder = Path(made[stage]["folder"])
         assert read_header(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Verbs around training: plan before it, preview of its data, export after it. Each under the label of what it touches."""
+"""Verbs around training: plan before it, export after it. Each under the label of what it touches."""
 
 from __future__ import annotations
 
@@ -90,19 +90,6 @@ def _base_of(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by:
         return None
     named = training_made.named_base(project, base, root=root, by=by).base
     return Path(named) if Path(named).exists() else catalog.find(named)
-
-
-def preview(project: Project, file: Path, stage: str, *, by: Principal) -> dict[str, Any]:
-    """What a stage would learn: what was recognised, first rows, counts, bad rows. Content: only what `by` may see."""
-    from hagane.builds.preview import preview as look
-
-    training.may_build(by)
-    spec, root = load(file), file.resolve().parent
-    if stage not in spec.stages:
-        raise UsageError(f"this train.yaml has no {stage}", hint=f"it has {', '.join(spec.stages)}")
-    documents, labels, label = _rows(project, spec, stage, root=root, by=by)  # type: ignore[arg-type]
-    project.ledger.audit.record("train.preview", principal=by.name, model=spec.name, stage=stage)
-    return look(spec, stage, documents=documents, root=root, default=label, labels=labels).as_json()  # type: ignore[arg-type]
 
 
 def export(
