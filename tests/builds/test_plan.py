@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from hagane.builds.spec import TrainFile
 from hagane.core.errors import ModelError, NotFoundError, RefusedError, StateError, UsageError
 from hagane.core.labels import Label
 from hagane.core.prices import prices
+from hagane.models.gguf import read_header
 from hagane.train.scaling import Shape
 from hagane.train.speed import Speed
 from hagane.train.words import Message, Row
@@ -124,6 +126,14 @@ def test_config_json_alone_is_enough(tmp_path: Path):
     (tmp_path / "模型" / "config.json").write_text(json.dumps(said), "utf-8")
     assert read_decoder(tmp_path / "模型") == GEMMA_270M
     assert from_config({"text_config": said, "model_type": "gemma3"}) == GEMMA_270M
+
+
+def test_the_header_of_a_gguf_file_is_enough(tmp_path: Path):
+    """One block with a head of its own; as many parameters as the tensors that the header lists."""
+    file = tiny_gguf.write(tmp_path / "小さな模型.gguf")
+    got, header = read_decoder(file), read_header(file)
+    assert (got.family, got.depth, got.tied, got.longest) == ("llama", 1, False, 1024)
+    assert got.vocab == len(header.values["tokenizer.ggml.tokens"]) and got.n_params == header.n_params
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ import math
 import pytest
 
 from hagane.core.errors import UsageError
-from hagane.train.scaling import Shape, recipe, recipe_for_budget, shape_for
+from hagane.train.scaling import (
+    Shape,
+    batch_tokens_for,
+    learning_rate_for,
+    recipe,
+    recipe_for_budget,
+    shape_for,
+    width_at,
+)
 
 
 def test_parameters_by_hand():
@@ -36,6 +44,16 @@ def test_depth_and_width_follow_the_published_line():
     """ln width = 5.039 + 0.0555 depth; far above the sizes where rounding to whole heads decides."""
     got = shape_for(1_000_000_000, vocab=32_000)
     assert math.log(got.width) == pytest.approx(5.039 + 0.0555 * got.depth, abs=0.05)
+
+
+def test_published_rules_give_published_sizes():
+    """DeepSeek's 7 B: 4.23e10 FLOPs a token on 2 T tokens were trained at 4.2e-4 in steps of 2304 rows of 4096 tokens.
+    Levine's abstract: a width of 30 K for a trillion parameters (95 blocks of 12 widths squared)."""
+    compute = 4.23e10 * 2e12
+    assert learning_rate_for(compute) == pytest.approx(4.2e-4, rel=0.02)
+    assert batch_tokens_for(compute) == pytest.approx(2304 * 4096, rel=0.04)
+    assert width_at(95) == pytest.approx(30_000, rel=0.02)
+    assert 12 * 95 * width_at(95) ** 2 == pytest.approx(1e12, rel=0.05)
 
 
 def test_recipe_by_hand():

@@ -24,6 +24,7 @@ from hagane.core.errors import UsageError
 TOKENS_PER_PARAM = 20
 MIN_PARAMS = 20_000  # smaller than this the rules say nothing
 HEAD = 64  # width of an attention head; 32 below a width of 256
+MAX_RATE = 0.02  # below the fitted range the power law would go on rising
 ROUND = 32  # widths are multiples of it: whole heads, and what matrix kernels like
 
 
@@ -93,9 +94,24 @@ def _shape(depth: int, vocab: int, context: int, params: int) -> Shape:
     return Shape(vocab, width, depth, heads, heads, max(ROUND, round(width * 8 / 3 / ROUND) * ROUND), context)
 
 
+def width_at(depth: int) -> float:
+    """The published line: Levine et al. 2020."""
+    return math.exp(5.039 + 0.0555 * depth)
+
+
+def batch_tokens_for(compute: float) -> float:
+    """Tokens of a step for `compute` FLOPs in all: DeepSeek LLM 2024, equation 1."""
+    return 0.2920 * compute**0.3271
+
+
+def learning_rate_for(compute: float) -> float:
+    """The same equation's learning rate."""
+    return 0.3118 * compute**-0.1250
+
+
 def _badness(shape: Shape, params: int) -> float:
     """How far from the asked size and from the published line, both as logarithms."""
-    off_line = abs(math.log(shape.width) - (5.039 + 0.0555 * shape.depth))
+    off_line = abs(math.log(shape.width / width_at(shape.depth)))
     return off_line + 4 * max(0.0, abs(math.log(shape.n_params / params)) - 0.1)
 
 
@@ -108,8 +124,8 @@ def recipe(*, params: int, vocab: int, context: int = 512, tokens: int | None = 
 
 def _recipe_of(shape: Shape, n_tokens: int) -> Recipe:
     context, compute = shape.context, float(shape.flops_per_token) * n_tokens
-    rows = max(1, round(0.2920 * compute**0.3271 / context))
-    rate = min(0.02, 0.3118 * compute**-0.1250)
+    rows = max(1, round(batch_tokens_for(compute) / context))
+    rate = min(MAX_RATE, learning_rate_for(compute))
     steps = max(1, round(n_tokens / (rows * context)))
     warmup = min(2000, max(1, min(steps // 10, max(10, steps // 50))))
     return Recipe(shape, steps * rows * context, rows * context, rate, warmup, steps, compute)
