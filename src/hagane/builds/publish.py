@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from ..core.errors import ModelError, RefusedError, StoppedError, StorageError, UsageError
+from ..core.errors import ModelError, StoppedError, StorageError, UsageError
 from ..core.labels import Label
 from ..core.whole_file import private_folder, sync_folder, write_whole
 from .gate import Emit, Gated, Row, Served, check
@@ -26,6 +27,7 @@ from .spec import ExportConfig
 REPORT = "report.json"
 BLOCKED = "blocked"
 MAKING = ".making-"
+EXACT = ("F32", "F16", "BF16")
 ADAPTER_GGUF = "adapter.gguf"
 N_PROBED = 4  # prompts on which the logits before and after merging are compared
 ROOM_FACTOR = 1.05
@@ -333,18 +335,13 @@ def _replace(path: Path, target: Path) -> None:
 
 
 def _numbers_of(file: Path) -> str:
-    """How a GGUF file keeps its weights, in the words of the gate. Raises: ModelError."""
+    """How a GGUF file keeps its matrices: the coarsest kind decides what the gate may ask. Raises: ModelError."""
     from ..models.gguf import read_header
 
-    found = {tensor.type for tensor in read_header(file).tensors if len(tensor.shape) > 1}
-    for kind in ("F32", "F16", "BF16", "Q8_0"):
-        if found <= {kind, "F32"} and (kind in found or kind == "F32"):
-            return kind
-    return "Q4_K_M" if found else _unknown(file)
-
-
-def _unknown(file: Path) -> str:
-    raise ModelError(f"{file.name} holds no matrices", hint="is it a language model?")
-
-
-__all__ = ["OutFile", "RefusedError", "Report", "export"]
+    kinds = {tensor.type for tensor in read_header(file).tensors if len(tensor.shape) > 1}
+    if not kinds:
+        raise ModelError(f"{file.name} holds no matrices", hint="is it a language model?")
+    quantised = sorted(
+        (int(found[0]), kind) for kind in kinds if kind not in EXACT and (found := re.findall(r"\d+", kind))
+    )
+    return quantised[0][1] if quantised else min(kinds, key=("F16", "BF16", "F32").index)
