@@ -30,7 +30,7 @@ class Gcm:
     def __init__(self) -> None:
         self._keys: dict[str, bytes] = {}
 
-    def _key(self, document: str):  # noqa: ANN202
+    def _key(self, document: str):
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         return AESGCM(self._keys.setdefault(document, secrets.token_bytes(32)))

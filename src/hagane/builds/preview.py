@@ -68,6 +68,7 @@ class Preview:
     personal: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
+        """Lists and numbers; the text of the shown rows is in it."""
         return {"origins": [asdict(one) for one in self.origins], "label": str(self.label), "personal": dict(self.personal)}
 
 

@@ -26,6 +26,7 @@ def train(
     stage: Stage,
     file: File = TRAIN_FILE,
     again: Annotated[bool, typer.Option("--again", help="Begin anew: what an earlier run of the stage learnt is thrown away.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Only show what STAGE would learn: first rows with what is learnt in 【】, counts, bad rows.")] = False,
     progress_kind: ProgressKind = "auto",
     project: ProjectDir = HERE,
     as_: As = None,
@@ -36,6 +37,9 @@ def train(
 
     with open_project(project) as opened:
         by = opened.principal(as_)
+        if preview:
+            _previewed(opened, file, stage, by=by, json=json)
+            return
         with _stopping() as stop, _shown(progress_kind) as emit:
             done = learn(opened, file, stage, by=by, emit=emit, stop=stop, again=again)
     if json:
@@ -44,6 +48,28 @@ def train(
     for made in done["stages"]:
         print(_line(made))
     say(f"next: {done['next']}")
+
+
+def _previewed(opened: Any, file: Path, stage: str, *, by: Any, json: bool) -> None:
+    from hagane.project.training_preview import look
+
+    told = look(opened, file, stage, by=by)
+    if json:
+        print_json(told)
+        return
+    for one in told["origins"]:
+        tokens = f", {one['n_tokens']:,} tokens ({one['n_learnt']:,} learnt; longest {one['longest_tokens']:,})" if told["tokenizer"] else ""
+        more = "" if one["whole"] else " looked at; there are more"
+        print(f"{one['name']}\n  {one['n_rows']:,} rows{more}, {one['n_characters']:,} characters{tokens}; dropped {one['dropped']}, masked {one['masked']}")
+        for bad in one["bad"][:10]:
+            print(f"  left out: {bad['source']}:{bad['line']}: {bad['reason']}")
+        if len(one["bad"]) > 10:
+            print(f"  and {len(one['bad']) - 10} more left out")
+        for row in one["shown"]:
+            text = "".join(f"【{part['text']}】" if part["learnt"] else part["text"] for part in row["pieces"])
+            print(f"  {row['source']}:{row['line']} ({row['label']})\n    " + text.replace("\n", "\n    "))
+    found = ", ".join(f"{kind} {n}" for kind, n in sorted(told["personal"].items())) or "none looked for or found"
+    print(f"label {told['label']}; personal data: {found}")
 
 
 def _line(made: Mapping[str, Any]) -> str:

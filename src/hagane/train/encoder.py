@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ class Vocabulary:
         """bos_token_id, eos_token_id (what ends a turn) and pad_token_id for a model's config."""
         bos, pad = self.ids.get(self.family.bos), self.ids.get(self.end_of_document)
         return {"bos_token_id": bos, "eos_token_id": self.ids[self.family.end_of_turn], "pad_token_id": pad}
+
+    def shown(self, ids: Sequence[int]) -> str:
+        """Ids as text in which the marks stand, too: for people."""
+        marks = {self.ids[mark]: mark for mark in (*self.family.specials, self.end_of_document) if mark in self.ids}
+        groups = ((mark, list(some)) for mark, some in groupby(ids, key=lambda number: marks.get(number, "")))
+        return "".join(mark * len(some) if mark else self.to_text(some) for mark, some in groups)
 
 
 def open_vocabulary(folder: Path, template: str) -> Vocabulary:
@@ -86,7 +93,7 @@ def encoder_of(vocabulary: Vocabulary) -> Encoder:
             raise UsageError("preference pairs are learnt by `prefer`", hint="give tune prompts with their answers")
         if row.messages:
             return encode(template.render(row.messages), vocabulary.to_ids)
-        ids = (*begin, *vocabulary.to_ids(row.text or ""), end)
+        ids = (*begin, *vocabulary.to_ids(template.parted(row.text or "")), end)  # a mark in a text is letters
         return Encoded(ids, (True,) * len(ids))
 
     return Encoder(vocabulary.fingerprint, vocabulary.n_tokens, ids_of)
