@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import made_model
 import pytest
 from fastapi.routing import APIRoute
 from server.site import ROLES, Site, staffed
+from server.test_model_routes import put_run
 from small_company import Folder
 
 from hagane.core.accounts import ROLES as PERMITTED
@@ -55,6 +57,7 @@ class Thing:
     path: str
     conversation: str
     turn: str
+    model: str
 
 
 class World:
@@ -65,14 +68,17 @@ class World:
         owner = self.site.project.principal("owner")
         rows = {r.path: r for r in self.site.project.ledger.documents.list(clearance=owner.clearance)}
         self.things = {label: self._thing(label, next(r for p, r in rows.items() if word(label) in p)) for label in LEVELS}
-        self.missing = Thing("none", "d_" + "0" * 16, "0" * 12, "どこにもない.md", "c_" + "0" * 20, "t_" + "0" * 20)
+        self.missing = Thing("none", "d_" + "0" * 16, "0" * 12, "どこにもない.md", "c_" + "0" * 20, "t_" + "0" * 20, "no-llm")
 
     def _thing(self, label: str, record: Any) -> Thing:
         writer = self.site.client("builder", label, name=f"writer-{slug(label)}")
         told = writer.post("/api/conversations", json={"question": f"{word(label)}の有給休暇は何日ですか？"}).text.splitlines()
         last = json.loads(told[-1])
         assert last["event"] == "turn", told
-        return Thing(label, record.id, record.version, record.path, last["turn"]["conversation"], last["turn"]["id"])
+        model = f"llm-{LEVELS.index(label)}x"  # a model and its run, of that document
+        made_model.put(self.site.project, model, label, parents=[record.id], reports={"dev": {"sample": word(label)}}, why=word(label))
+        put_run(self.site.project, model, label, text=word(label), n=20)
+        return Thing(label, record.id, record.version, record.path, last["turn"]["conversation"], last["turn"]["id"], model)
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +107,10 @@ def filled(path: str, thing: Thing) -> str:
     def value(found: re.Match[str]) -> str:
         name = found[1].partition(":")[0]
         known = {
-            "document": thing.document, "version": thing.version, "other": thing.version, "page": "1", "model": "hagane",
+            "document": thing.document, "version": thing.version, "other": thing.version, "page": "1", "model": thing.model,
             "id": thing.turn if "/turns/" in path else thing.conversation, "job": "none", "user": "nobody-here", "token": "none",
-            "group": "none", "request": "none", "language": "ja", "theme": "dark", "mark": "x", "name": "none",
+            "group": "none", "request": "none", "language": "ja", "theme": "dark", "mark": "x",
+            "name": "none" if path.startswith("/static") else thing.model,
         }  # fmt: skip
         assert name in known, f"teach this test what {name!r} in {path} names"
         return known[name]
@@ -203,9 +210,10 @@ def test_what_is_above_a_clearance_looks_like_what_is_not_there(world, role, cle
             thing = world.things[label]
             got = call(world, client, route, method, thing)
             told = got.text
-            for given in (thing.path, thing.document, thing.version, thing.conversation, thing.turn):
+            for given in (thing.path, thing.document, thing.version, thing.conversation, thing.turn, thing.model):
                 told = told.replace(given, "") if given else told  # what the caller said is no news
             assert word(label) not in told, (role, clearance, label, method, route.path, got.status_code)
+            assert thing.model not in nothing.text, (role, clearance, label, method, route.path, "lists a model")
             assert got.status_code == nothing.status_code, (role, clearance, label, method, route.path, got.status_code, nothing.status_code)
 
 

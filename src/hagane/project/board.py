@@ -19,7 +19,8 @@ from weakref import WeakKeyDictionary
 from hagane.core.types import Principal
 
 from . import health, work
-from .wire import Project
+from .trained import is_hidden
+from .wire import EXTRACT, Project
 
 DAYS = 30
 KEPT_S = 20.0  # walking .hagane and reading a month of answers takes too long for every look
@@ -37,13 +38,20 @@ def board(project: Project, *, by: Principal) -> dict[str, Any]:
         "documents": project.ledger.tally.documents(),
         "model": {
             "answerer": config.answer.answerer,
-            "model": config.answer.model_of(config.answer.answerer) if config.answer.answerer != "extract" else None,
+            "model": _speaks(project, by=by),
             "embedder": config.embedder.name, "without_vectors": project.without_vectors, "changed": bool(project.embedder_changed()),
         },
         "machine": _machine(project),
         "queue": state["jobs"],
         "jobs": work.jobs(project, by=by, limit=SHOWN_JOBS),
     }  # fmt: skip
+
+
+def _speaks(project: Project, *, by: Principal) -> str | None:
+    """The model that answers; None where the sentences themselves do, and where `by` may not see it."""
+    config = project.config.answer
+    name = None if config.answerer == EXTRACT else config.model_of(config.answerer)
+    return None if name is None or is_hidden(project, name, by=by) else name
 
 
 def days(project: Project, *, n: int = DAYS) -> list[dict[str, Any]]:
