@@ -116,6 +116,8 @@ def _write(file: Path, values: Mapping[str, Any], folder: Path) -> None:
             raise ModelError(what, hint="take the model's safetensors folder") from cause
     said = {name: value for name, value in loaded.config.to_dict().items() if name != "quantization_config"}
     kind = architecture_named(str(said["model_type"]))
+    if said["model_type"] == "gemma3_text":  # transformers assumes 256; llama.cpp takes the width of a head
+        said["query_pre_attn_scalar"] = values["gemma3.attention.key_length"]
     config = getattr(transformers, kind.config)(**said)
     config.architectures, config.dtype = [kind.model], "float32"
     config.save_pretrained(folder)
