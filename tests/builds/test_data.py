@@ -157,6 +157,10 @@ def test_pairs_stand_whole_in_a_row_with_their_prompts(tmp_path: Path):
                 assert f"問{seen[-1]}<" in to_text(ids[owners == n].tolist())
     assert sorted(seen, key=int) == [str(n) for n in range(40)]
     assert made.dev and made.label == INTERNAL
+    epoch = range(2 * made.feed.n_steps, 3 * made.feed.n_steps)
+    for name in (f"好み.jsonl:{line}" for line in range(1, 41)):
+        named = [step for step in epoch if any(name in made.feed.documents(step, row) for row in range(len(made.feed.batch(step).ids_BT)))]
+        assert made.feed.steps_of(name, epoch=2) == named
 
 
 def test_rows_grow_to_the_longest_pair_and_what_a_given_length_cannot_hold_is_named(tmp_path: Path):

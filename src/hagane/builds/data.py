@@ -244,6 +244,7 @@ def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
         found[part] = [one for one in some if id(one) not in long]
     private_folder(place)
     work.note(place, bad)
+    work.store(place / CARD, [work.card(seen)])
     train, dev = found["train"], found["dev"]
 
     def make(rows: int, order: int) -> tuple[PairFeed, Sequence[Batch]]:

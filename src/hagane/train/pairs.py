@@ -108,6 +108,14 @@ class PairFeed:
         """source:line of the pairs in a row of a step."""
         return [f"{pair.source}:{pair.line}" for pair in self._chosen(step)[row]]
 
+    def steps_of(self, name: str, *, epoch: int = 0) -> list[int]:
+        """The steps, counted over all epochs, at which the pair of SOURCE:LINE, or all of SOURCE, is learnt in an epoch."""
+        rows = {
+            number for number, row in enumerate(self._rows)
+            if any(name in (self._pairs[n].source, f"{self._pairs[n].source}:{self._pairs[n].line}") for n in row)
+        }  # fmt: skip
+        return sorted({epoch * self.n_steps + self._order.step_of(row, seed=self._seed, epoch=epoch) for row in rows})
+
     def dev(self) -> tuple[Batch, ...]:
         """Each pair once, in the order of the plan: what a dev loss is measured on."""
         return tuple(self.batch(step) for step in range(self.n_steps))
