@@ -100,6 +100,6 @@ def test_load_export_parity(numbers: str, folder):
         ]
         verdict = gate(
             list(asked), reference, sides, n_tokens=N_TOKENS, shares={"Q8_0": 0.95}
-        )  # 80 places: two flips are 0.975
+        )  # not 0.99: a twentieth of its places have two tokens closer than 0.113, and Q8_0 moves its logits by 0.153
     print(json.dumps([str(check) for check in verdict.checks]), "ties", verdict.ties)
     assert [str(check) for check in verdict.checks if not check.passed] == []
