@@ -68,7 +68,7 @@ def test_the_first_interrupt_asks_and_the_second_ends(capsys):
     import os
     import signal
 
-    with pytest.raises(KeyboardInterrupt), commands._stopping() as stop:
+    with pytest.raises(KeyboardInterrupt), commands._stopping() as stop:  # noqa: PT012 - the second one ends it
         assert not stop()
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()
