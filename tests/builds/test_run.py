@@ -172,13 +172,6 @@ def test_a_template_whose_marks_the_base_lacks_is_refused(line, fresh):
         do(fresh, "tune", file=odd)
 
 
-@pytest.mark.parametrize(("training", "what"), [({"numbers": "fp8"}, "fp8"), ({"compile": True}, "compile")])
-def test_a_switch_that_is_not_built_is_said_and_not_ignored(fresh, training, what):
-    told = {**FILE, "pretrain": {**FILE["pretrain"], "training": training}}
-    with pytest.raises(ConfigError, match=what):
-        do(fresh, "pretrain", file=told)
-
-
 def test_an_adapter_is_saved_by_itself(line, fresh):
     shutil.copytree(line[0] / "runs" / "pretrain", fresh / "runs" / "pretrain")
     told = {**FILE, "tune": {**FILE["tune"], "adapter": {"rank": 4}}}
