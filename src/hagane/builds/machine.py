@@ -43,15 +43,11 @@ def this_machine(
 
 def _on_threads(wanted: int, seconds: float, clock: Callable[[], float]) -> Speed:
     try:
-        import torch
+        from hagane.train.device import on_threads
     except ImportError:
         return measured_speed(seconds=seconds, clock=clock)
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted)
-    try:
+    with on_threads(wanted):
         return measured_speed(seconds=seconds, clock=clock)
-    finally:
-        torch.set_num_threads(before)
 
 
 def free_memory() -> float:

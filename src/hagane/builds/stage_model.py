@@ -49,11 +49,11 @@ class Training:
 
     def go(self, documents: Callable[[], Iterable[Any]]) -> dict[str, Any]:
         """What was made. Raises: StoppedError, and what data, model and loop raise: checkpoints are then kept."""
-        import torch
-
+        from hagane.train.device import use_threads
         from hagane.train.encoder import encoder_of, open_vocabulary
         from hagane.train.model import n_parameters
-        torch.set_num_threads(max(1, self.job["threads"]))
+
+        use_threads(self.job["threads"])
         kept = self.place.state().get("settings") or {}
         folder, template, base_label = self._base()
         self.vocabulary = open_vocabulary(folder, template)
@@ -108,8 +108,7 @@ class Training:
         return base.folder, getattr(self.config, "template", None) or base.family, base.label
 
     def _model(self, folder: Path, recipe: Any | None, *, seed: int) -> Any:
-        import torch
-
+        from hagane.train.device import placed
         from hagane.train.model import from_scratch
         from hagane.train.model_folder import load_folder
         from hagane.train.tune import load_adapter, merge
@@ -124,7 +123,7 @@ class Training:
             model = load_folder(folder)
             if self.job.get("adapter"):  # the stage before made an adapter: this one goes on from both
                 model = merge(load_adapter(model, Path(self.job["adapter"])))
-        return model.cuda() if torch.cuda.is_available() else model
+        return placed(model)
 
     # -- the training itself
 
