@@ -39,15 +39,15 @@ demo: $(VENV)/.models
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.models $(VENV)/.dev
-	$(BIN)/ruff check src tests bench examples
+	$(BIN)/ruff check src tests bench examples recipes
 	$(TEST)
 
 test-long: $(VENV)/.models $(VENV)/.dev $(VENV)/.train
-	$(TEST) tests/train -m "not long" -rs
+	$(TEST) $(shell grep -rl 'importorskip("torch"' tests) -m "not long" -rs
 	$(TEST) -m long -rs
 
 check: $(VENV)/.models $(VENV)/.dev
-	$(BIN)/ruff check src tests bench examples
+	$(BIN)/ruff check src tests bench examples recipes
 	$(TEST) tests/house tests/index tests/prepare tests/evals tests/ledger -x
 
 bench: $(VENV)/.models $(VENV)/.dev

@@ -299,6 +299,8 @@ def caption(path: Path) -> str:
     """The first line of a module's docstring, or of a data file's opening comment; "" when there is none."""
     if ".min." in path.name or "LICENSE" in path.name:
         return "vendored, as its maker publishes it"
+    if path.parent.name == "reader_ja" and path.suffix != ".py":
+        return "the starter reader: see README.md beside it" if path.name != "README.md" else "the starter reader's card"
     if path.suffix == ".svg":
         return "picture"
     if path.parent.name == "samples":
@@ -309,6 +311,8 @@ def caption(path: Path) -> str:
     if path.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].strip()
     first = text.lstrip().partition("\n")[0]
+    if path.name == "parity_prompts.txt":
+        return "what the parity gate asks, as it stands"
     if path.suffix == ".txt" and path.name.startswith("answer_") and not first.startswith("#"):
         return "prompt, sent as it stands"
     opened = re.match(r"(?:#|<!--|\{#-?|//|/\*)\s*(.+?)\s*(?:-->|-?#\}|\*/)?$", first)

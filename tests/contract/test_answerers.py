@@ -1,4 +1,4 @@
-"""Both answerers pass the shipped contract."""
+"""Every answerer passes the shipped contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hagane.models.fake import FakeChat
 from hagane.rag.answer import ANSWERERS, AnswerConfig
 from hagane.rag.answer_support import asked
 
-CONTRACT = {"hagane.rag.answer:ANSWERERS": ("extract", "generate")}
+CONTRACT = {"hagane.rag.answer:ANSWERERS": ("extract", "generate", "read")}
 
 
 def says(request) -> str:
@@ -26,7 +26,7 @@ def says(request) -> str:
     )
 
 
-@pytest.fixture(params=["extract", "generate"])
+@pytest.fixture(params=["extract", "generate", "read"])
 def made(request):
     analyzer = Ngram()
     known = asked(QUESTION, analyzer, Statistics(100, {}))

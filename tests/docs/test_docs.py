@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hagane.builds.spec import TrainFile
 from hagane.core.config import parse, read_yaml
 from hagane.project.config import FILE, ProjectConfig, load
 
@@ -109,11 +110,12 @@ def test_a_wrong_command_would_be_found(program):
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_each_yaml_block_is_understood(page, tmp_path):
-    """Whole files as they stand; pieces of one as a project file of their own."""
+    """Whole files as they stand; pieces of one as a project file of their own; train.yaml says that it is one."""
     for number, body in enumerate(blocks(page.read_text(encoding="utf-8"), "yaml")):
         file = tmp_path / f"{number}.yaml"
         file.write_text(body, encoding="utf-8")
-        assert parse(ProjectConfig, read_yaml(file), path=file).version == 1
+        kind = TrainFile if body.startswith("# train.yaml") else ProjectConfig
+        assert parse(kind, read_yaml(file), path=file).version == 1
 
 
 def test_the_least_file_gives_the_labels_it_says(tmp_path):

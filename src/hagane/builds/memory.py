@@ -173,15 +173,14 @@ def check_model(
     emit: Emit = lambda event: None,
 ) -> MemoryReport:
     """`check` of a model in memory; `tokenizer`: its tokenizer.json."""
-    from tokenizers import Tokenizer
-
     from hagane.train.canary import exposure
+    from hagane.train.encoder import tokenizer_in
     from hagane.train.memorise import MAX_COMMON, Common
 
     if not rows.n_documents:
         raise UsageError("there are no training rows to probe", hint="give the data set that the model learnt from")
     config, began = config or MemoryGateConfig(), time.monotonic()
-    words = Tokenizer.from_file(str(tokenizer))
+    words = tokenizer_in(tokenizer)
 
     def decode(ids: Sequence[int]) -> str:
         return str(words.decode(list(map(int, ids)), skip_special_tokens=True))

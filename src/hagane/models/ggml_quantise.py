@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import MissingExtraError, ModelError, UsageError
+from .llama_exact import shared_library
 
 KINDS = {"F16": 1, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14}  # enum ggml_type
 BLOCKS = {"F16": (1, 2), "Q5_0": (32, 22), "Q5_1": (32, 24), "Q8_0": (32, 34), "Q4_K": (256, 144), "Q5_K": (256, 176),
@@ -23,10 +23,9 @@ BLOCKS = {"F16": (1, 2), "Q5_0": (32, 22), "Q5_1": (32, 24), "Q8_0": (32, 34), "
 @lru_cache(maxsize=1)
 def _library() -> Any:
     try:
-        import xllamacpp
+        library = shared_library()
     except ImportError as cause:
         raise MissingExtraError("K-quants need llama.cpp", hint="pip install 'hagane[models]'") from cause
-    library = ctypes.CDLL(next(str(path) for path in Path(xllamacpp.__file__).parent.glob("xllamacpp*.so")))
     try:
         run, begin = library.ggml_quantize_chunk, library.ggml_quantize_init
     except AttributeError as cause:

@@ -47,10 +47,15 @@ class _Batch(ctypes.Structure):
 _SAYS_NOTHING = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
 
 
-def _library() -> Any:
+def shared_library() -> ctypes.CDLL:
+    """llama.cpp's C functions, in the library that xllamacpp brings. Raises: ImportError."""
     import xllamacpp
 
-    found = ctypes.CDLL(next(str(path) for path in Path(xllamacpp.__file__).parent.glob("xllamacpp*.so")))
+    return ctypes.CDLL(next(str(path) for path in Path(xllamacpp.__file__).parent.glob("xllamacpp*.so")))
+
+
+def _library() -> Any:
+    found = shared_library()
     for name, result, arguments in (
         ("llama_model_default_params", _Params, []),
         ("llama_context_default_params", _Params, []),

@@ -49,6 +49,13 @@ class Vocabulary:
         return "".join(mark * len(some) if mark else self.to_text(some) for mark, some in groups)
 
 
+def tokenizer_in(file: Path) -> Any:
+    """A tokenizer.json as it stands."""
+    import tokenizers
+
+    return tokenizers.Tokenizer.from_file(str(file))
+
+
 def open_vocabulary(folder: Path, template: str) -> Vocabulary:
     """The tokenizer of a Hugging Face folder. Raises: NotFoundError, ModelError, UsageError for an unknown template;
     ConfigError where the tokenizer lacks one of its marks: it would be cut into letters and no turn would ever end."""

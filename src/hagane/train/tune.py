@@ -67,9 +67,9 @@ def _above(model: torch.nn.Module, lora: Lora) -> list[str]:
     found = []
     for name, one in model.named_modules():
         place = re.search(r"\.(?:layers|h)\.(\d+)\.", name)
-        if place and int(place[1]) >= lora.above and isinstance(one, torch.nn.Linear):
-            if wanted is None or name.rpartition(".")[2] in wanted:
-                found.append(name)
+        is_there = place is not None and int(place[1]) >= lora.above and isinstance(one, torch.nn.Linear)
+        if is_there and (wanted is None or name.rpartition(".")[2] in wanted):
+            found.append(name)
     return found
 
 
