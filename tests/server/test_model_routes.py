@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from server.site import Site, copied
 
 from hagane.builds.place import Log, Place
+from hagane.core.errors import StateError
 from hagane.core.labels import Label
-from hagane.project import runs
+from hagane.project import runs, work
 from hagane.project.wire import Project
 from hagane.server.curves import axis, curve
 
@@ -155,7 +157,8 @@ def test_starting_keeps_the_text_and_queues_one_job_that_can_be_stopped(site: Si
     assert got.status_code == 202, got.text
     assert (site.folder / "new-llm.train.yaml").read_text(encoding="utf-8") == text
     job = client.get(f"/api/jobs/{got.json()['job']}").json()
-    assert (job["kind"], job["args"]) == ("train", {"file": "new-llm.train.yaml", "stage": "all"})
+    assert job["kind"] == "train"
+    assert job["args"] == {"file": "new-llm.train.yaml", "stage": "all", "sha256": hashlib.sha256(text.encode()).hexdigest()}
     assert "new-llm" in client.get("/runs", headers=PAGES).text
     assert client.get("/health", headers=PAGES).status_code == 200, "the page of jobs knows the kind"
     assert client.post("/api/runs", json={"text": text}).status_code == 409
@@ -168,6 +171,51 @@ def test_a_stopped_run_goes_on_from_its_file(site: Site) -> None:
     assert client.post("/api/runs/our-run/go-on").status_code == 409, "it was begun from another file"
     (site.folder / "our-run.train.yaml").write_text("name: our-run\n", encoding="utf-8")
     assert client.post("/api/runs/our-run/go-on").status_code == 202
+
+
+def test_the_text_of_a_run_is_shown_to_who_sees_all_its_stages(own_site: Site) -> None:
+    put_run(own_site.project, "our-run", "internal")
+    (own_site.folder / "our-run.train.yaml").write_text(f"name: our-run  # {SECRET}、麒麟計画\n", encoding="utf-8")
+    low, high = own_site.client("builder", "internal"), own_site.client("builder", "confidential:hr")
+    assert "麒麟計画" in low.get("/runs/our-run", headers=PAGES).text
+    own_site.project.ledger.lineage.declare("s_prefer", Label.parse("confidential:hr"))
+    Place(own_site.project.state / "runs" / "our-run" / "prefer").note(name="our-run", stage="prefer", state="stopped", label="confidential:hr", dataset_step="s_prefer")  # fmt: skip
+    assert "麒麟計画" in high.get("/runs/our-run", headers=PAGES).text
+    for path in ("/runs/our-run", "/runs/our-run/now", "/api/runs/our-run"):
+        got = low.get(path)
+        assert got.status_code == 200
+        assert "麒麟計画" not in got.text, path
+    assert low.post("/api/runs/our-run/go-on").status_code == 409, "nor does it go on with what it may not read"
+
+
+def test_a_text_that_a_hidden_job_brought_is_hidden_too(own_site: Site) -> None:
+    put_run(own_site.project, "our-run", "internal")
+    text = "name: our-run  # 麒麟計画\npretrain: {params: 1M, data: [{documents: []}]}\n"
+    low, high = own_site.client("builder", "internal"), own_site.client("builder", "confidential:hr")
+    job = high.post("/api/runs", json={"text": text, "again": True}).json()["job"]
+    for _ in range(2):  # while it waits, and when it has ended
+        assert low.get("/api/runs/our-run").json()["text"] is None
+        assert low.post("/api/runs/our-run/go-on").status_code in (400, 409)
+        assert high.get("/api/runs/our-run").json()["text"] == text
+        high.delete(f"/api/jobs/{job}")
+
+
+def test_a_name_on_which_a_hidden_job_waits_is_taken_and_its_text_stays(own_site: Site) -> None:
+    high, low = own_site.client("builder", "confidential:hr"), own_site.client("builder", "internal")
+    text = "name: new-llm  # 人事の分\npretrain: {params: 1M, data: [{documents: []}]}\n"
+    assert high.post("/api/runs", json={"text": text}).status_code == 202
+    got = low.post("/api/runs", json={"text": text.replace("人事の分", "別の分")})
+    assert (got.status_code, "there already" in got.json()["error"]["message"]) == (400, True)
+    assert (own_site.folder / "new-llm.train.yaml").read_text(encoding="utf-8") == text
+
+
+def test_a_train_yaml_that_was_changed_behind_its_job_is_not_run(own_site: Site) -> None:
+    text = "name: new-llm\npretrain: {params: 1M, data: [{documents: []}]}\n"
+    file = own_site.folder / "new-llm.train.yaml"
+    file.write_text(text, encoding="utf-8")
+    args = {"file": file.name, "sha256": hashlib.sha256(f"{text}# 別\n".encode()).hexdigest()}
+    with pytest.raises(StateError, match="changed after"):
+        work.KINDS["train"][0](own_site.project, args, by=own_site.by, emit=lambda event: None, stop=lambda: False)
 
 
 def test_nothing_of_a_sample_is_in_the_audit_log(site: Site) -> None:

@@ -5,6 +5,7 @@ Each shows what `by` may see and nothing else; names of documents and samples in
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import secrets
@@ -15,6 +16,7 @@ from typing import Any
 
 from hagane.builds.spec import STAGES, TrainFile, load
 from hagane.core.errors import ConfigError, StateError, StorageError, UsageError
+from hagane.core.labels import EVERYTHING
 from hagane.core.types import Principal
 from hagane.core.whole_file import write_whole
 
@@ -26,6 +28,7 @@ LONGEST = 100_000  # characters of a train.yaml
 N_POINTS = 240  # of a curve
 N_SAMPLES = 6
 OPEN = ("waiting", "running")
+EVERY_JOB = 10_000
 
 
 def overview(project: Project, *, by: Principal) -> dict[str, Any]:
@@ -60,16 +63,35 @@ def look(project: Project, name: str, *, by: Principal) -> dict[str, Any]:
 
 def watch(project: Project, name: str, *, by: Principal) -> dict[str, Any]:
     """One run for the page that watches: its stages with curves, samples, plan and what was measured, the job that works
-    on it, the text of its train.yaml. Raises: NotFoundError, also for what `by` may not see."""
+    on it, the text of its train.yaml (None where something of it is hidden from `by`). Raises: NotFoundError, also for what `by` may not see."""
     run = training_made.run(project, name, by=by)
     plan = _plan(project, name)
     stages = [_stage(stage, plan.get(str(stage["stage"]))) for stage in run["stages"]]
     made = next((row for row in trained.trained(project, by=by) if row["name"] == name), None)
-    file = project.folder / f"{name}{SUFFIX}"
     return {
         "name": name, "state": state_of(stages), "label": stages[-1]["label"], "stages": stages, "job": _job(project, name, by=by),
-        "model": made, "text": file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None,
+        "model": made, "text": _text(project, name, seen=len(stages), by=by),
     }  # fmt: skip
+
+
+def _text(project: Project, name: str, *, seen: int, by: Principal) -> str | None:
+    """The train.yaml of a run of which `by` sees `seen` stages: only where these are all that were begun, and where no
+    job of it is hidden unless a job that `by` sees wrote the very same text."""
+    try:
+        data = (project.folder / f"{name}{SUFFIX}").read_bytes()
+    except OSError:
+        return None
+    begun = sum(1 for stage in STAGES if training.place_of(project, name, stage).state())
+    if begun > seen:
+        return None
+    open_to, hidden = _split(project, name, by=by)
+    if hidden and not any(job["args"].get("sha256") == _sha256(data) for job in open_to):
+        return None
+    return data.decode("utf-8", "replace")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _stage(stage: Mapping[str, Any], plan: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -106,12 +128,18 @@ def _plan(project: Project, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _job(project: Project, name: str, *, by: Principal) -> dict[str, Any] | None:
-    """The job that trains or exports the model now, or waits to."""
-    for job in work.jobs(project, by=by):
-        own = job["args"].get("name") == name or job["args"].get("file") == f"{name}{SUFFIX}"
-        if own and job["kind"] in work.LONG and job["state"] in OPEN:
-            return job
-    return None
+    """The job that trains or exports the model now, or waits to, as far as `by` may see it."""
+    return next((job for job in _split(project, name, by=by)[0] if job["state"] in OPEN), None)
+
+
+def _split(project: Project, name: str, *, by: Principal) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(the jobs on a model that `by` may see, those that are hidden), newest first, also those that ended."""
+    shown: list[dict[str, Any]] = []
+    hidden: list[dict[str, Any]] = []
+    for job in project.ledger.queue.every(clearance=EVERYTHING, limit=EVERY_JOB):
+        if job.kind in work.LONG and (job.args.get("name") == name or job.args.get("file") == f"{name}{SUFFIX}"):
+            (shown if job.label.flows_to(by.clearance) else hidden).append(work.shown(job))
+    return shown, hidden
 
 
 # --- starting
@@ -144,19 +172,22 @@ def start(project: Project, text: str, *, by: Principal, stage: str = "all", aga
         training_made.check_name(project, spec.name, by=by)
         _require_idle(project, spec.name, by=by)
     project.ledger.audit.record("train.file", principal=by.name, model=spec.name)
-    name = f"{spec.name}{SUFFIX}"
-    write_whole(project.folder / name, text.rstrip().encode() + b"\n")
-    return {"name": spec.name, "job": work.submit(project, "train", {"file": name, "stage": stage} | ({"again": True} if again else {}), by=by)}
+    name, data = f"{spec.name}{SUFFIX}", text.rstrip().encode() + b"\n"
+    write_whole(project.folder / name, data)
+    args = {"file": name, "stage": stage, "sha256": _sha256(data)} | ({"again": True} if again else {})
+    return {"name": spec.name, "job": work.submit(project, "train", args, by=by)}
 
 
 def go_on(project: Project, name: str, *, by: Principal) -> dict[str, Any]:
     """Queue a run that stopped; it goes on where it was. Raises: NotFoundError, also for what `by` may not see; StateError."""
     training.may_build(by)
-    training_made.run(project, name, by=by)
+    run = training_made.run(project, name, by=by)
     _require_idle(project, name, by=by)
-    if not (project.folder / f"{name}{SUFFIX}").is_file():
+    text = _text(project, name, seen=len(run["stages"]), by=by)
+    if text is None:
         raise StateError(f"{name} was begun from another train.yaml", hint="hagane train all FILE goes on with it")
-    return {"name": name, "job": work.submit(project, "train", {"file": f"{name}{SUFFIX}", "stage": "all"}, by=by)}
+    args = {"file": f"{name}{SUFFIX}", "stage": "all", "sha256": _sha256(text.encode())}
+    return {"name": name, "job": work.submit(project, "train", args, by=by)}
 
 
 def publish(project: Project, name: str, *, by: Principal) -> dict[str, Any]:
@@ -168,7 +199,11 @@ def publish(project: Project, name: str, *, by: Principal) -> dict[str, Any]:
 
 
 def _require_idle(project: Project, name: str, *, by: Principal) -> None:
-    if _job(project, name, by=by) is not None:
+    """Raises: StateError; UsageError, as for a name that is taken, where a job that `by` may not see works on it."""
+    shown, hidden = _split(project, name, by=by)
+    if any(job["state"] in OPEN for job in hidden):
+        raise UsageError(f"a model called {name!r} is there already", hint="give it another name in train.yaml")
+    if any(job["state"] in OPEN for job in shown):
         raise StateError(f"a job works on {name} already", hint="wait for it, or cancel it")
 
 

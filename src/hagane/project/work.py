@@ -10,12 +10,13 @@ worker.stop(timeout=20)     # a running job ends at its next safe place and wait
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
-from hagane.core.errors import HaganeError, NotFoundError, RefusedError, StoppedError, UsageError
+from hagane.core.errors import HaganeError, NotFoundError, RefusedError, StateError, StoppedError, UsageError
 from hagane.core.labels import Label
 from hagane.core.log import get
 from hagane.core.types import Principal
@@ -57,6 +58,8 @@ def _train(project: Project, args: Mapping[str, Any], *, by: Principal, emit: Em
 
     project.reload()
     file = training.file_in(project, args["file"], by=by)
+    if (wanted := args.get("sha256")) and hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
+        raise StateError("the train.yaml was changed after its training was queued", hint="start it again as it is now")
     return training.train(project, file, args.get("stage", "all"), by=by, emit=emit, stop=stop, again=bool(args.get("again")))
 
 
@@ -69,7 +72,7 @@ def _export(project: Project, args: Mapping[str, Any], *, by: Principal, emit: E
 KINDS: Mapping[str, tuple[Kind, frozenset[str]]] = {  # kind -> what does it, and the arguments that it takes
     "sync": (_sync, frozenset({"yes", "words_only"})),
     "settle": (_settle, frozenset()),  # the index learns labels that changed while a sync ran
-    "train": (_train, frozenset({"file", "stage", "again"})),
+    "train": (_train, frozenset({"file", "stage", "again", "sha256"})),
     "export": (_export, frozenset({"name", "numbers"})),
 }
 LONG = frozenset({"train", "export"})  # hours: they have a thread of their own, so that reading goes on meanwhile
