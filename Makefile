@@ -43,7 +43,7 @@ test: $(VENV)/.models $(VENV)/.dev
 	$(TEST)
 
 test-long: $(VENV)/.models $(VENV)/.dev $(VENV)/.train
-	$(TEST) $(shell grep -rl 'importorskip("torch"' tests) -m "not long" -rs
+	$(TEST) $(shell grep -rl 'importorskip."torch"' tests --include='*.py') -m "not long" -rs
 	$(TEST) -m long -rs
 
 check: $(VENV)/.models $(VENV)/.dev
