@@ -164,6 +164,25 @@ def test_a_file_that_lies_in_a_source_carries_the_sources_label(company, child):
     assert learn(company, by=HR)["stages"][-1]["label"] == "confidential:hr"
 
 
+def test_a_files_own_mark_counts_after_an_edit(company, child):
+    """Marked as restricted, and edited before the next sync: its place still says whose mark it has."""
+    company.write("rules/役員.txt", "役員報酬は、月額百二十万円とする。\n")
+    company.sync()
+    company.run(documents.relabel, "rules/役員.txt", "restricted", reason="役員だけ")
+    company.write("train.yaml", "name: x\npretrain: {data: [{file: rules/役員.txt}], params: 60k}\n")
+    company.write("rules/役員.txt", "役員報酬は、月額百三十万円とする。\n")
+    with pytest.raises(NotFoundError, match="does not exist"):
+        learn(company, by=STAFF)
+    assert learn(company)["stages"][-1]["label"] == "restricted"
+
+
+def test_only_who_governs_labels_a_file_below_the_default(company, child):
+    company.write("train.yaml", YAML.replace("{documents: []}, ", "").replace(".jsonl}", ".jsonl, label: public}"))
+    assert {one["label"] for one in learn(company, by=STAFF)["stages"]} == {"internal"}
+    governor = Principal("審査", Clearance.parse("internal"), ("ask", "build", "govern"))
+    assert {one["label"] for one in learn(company, by=governor, again=True)["stages"]} == {"public"}
+
+
 @pytest.mark.parametrize("name", ["../../../etc/hostname", ".hagane/ledger.db"])
 def test_a_file_outside_of_the_project_needs_an_administrator(company, child, name):
     company.write("train.yaml", f"name: x\npretrain: {{data: [{{file: {name}}}], params: 60k}}\n")

@@ -1,7 +1,8 @@
 """What a train.yaml may learn from here: documents and files under the label of whoever trains, each with its place in the graph.
 
 A document above the clearance is not there, like everywhere. A file is refused when its label is above it: who wrote
-its name into train.yaml knows of it. A file that lies in a source carries at least that source's label.
+its name into train.yaml knows of it. A file that lies in a source carries at least that source's label, and the label of
+the document that was read from its place or has its bytes. Only who governs labels a file below the project's default.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hagane.core.types import Principal
 from hagane.ledger.access import can_read, explain
 from hagane.ledger.records import Record
 from hagane.ledger.uploads import SOURCE
+from hagane.rag.scan import document_path
 
 from . import documents, shelf
 from .wire import Project
@@ -95,7 +97,10 @@ def _documents(project: Project, names: tuple[str, ...], *, by: Principal) -> li
 
 def _file(project: Project, root: Path, name: str, label: str | None, *, by: Principal) -> File:
     path = checked_path(project, root, name, by=by)
-    own = project.label(label) if label else project.label(project.config.labels.default)
+    default = project.label(project.config.labels.default)
+    own = project.label(label) if label else default
+    if not {"govern", "administer"} & set(by.roles):
+        own = join(own, default)
     if not can_read(own, by):
         raise RefusedError(f"{by.name} may not train on {name}: it is above the clearance", hint=explain(own, by.clearance))
     try:
@@ -105,7 +110,9 @@ def _file(project: Project, root: Path, name: str, label: str | None, *, by: Pri
         raise _missing(root, name) from cause
     for source in documents.sources_of(project):
         if source.name != SOURCE and path.is_relative_to(source.root.resolve()):
-            same = [one.label for one in project.ledger.documents.every_by_path(source.name).values() if one.sha256 == sha256]
+            place = document_path(source.root / path.relative_to(source.root.resolve()), source.base)
+            known = project.ledger.documents.every_by_path(source.name)
+            same = [one.label for at, one in known.items() if at == place or one.sha256 == sha256]
             own = join(own, source.label, *same)
     if not can_read(own, by):  # its source, or its own mark: what may not be seen looks like what is not there
         raise _missing(root, name)
