@@ -133,15 +133,36 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
         run.do_step()
 
 
-def test_a_batch_of_nothing_is_an_error():
-    class Nothing(Stream):
-        def batch(self, step: int) -> Batch:
-            one = super().batch(step)
-            one.targets_BT[:] = NO_LOSS
-            return one
+class Nothing(Stream):
+    """Nothing of the batches of `steps` earns loss: they are rows of a long prompt."""
 
-    with pytest.raises(StateError, match="nothing of the batch earns loss"):
-        train(tiny(), NextToken(), Nothing(), SETTINGS)
+    def __init__(self, steps: range) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def batch(self, step: int) -> Batch:
+        one = super().batch(step)
+        if step in self.steps:
+            one.targets_BT[:] = NO_LOSS
+        return one
+
+
+def test_a_step_of_nothing_changes_nothing_and_is_counted():
+    events: list[Event] = []
+    run = Run(tiny(), NextToken(), Nothing(range(1, 2)), replace(SETTINGS, steps=3), watch=events.append)
+    run.do_step()
+    before = [one.clone() for one in run.optimisers.parameters]
+    run.do_step()
+    assert run.step == 2
+    assert all(torch.equal(a, b) for a, b in zip(before, run.optimisers.parameters, strict=True))
+    done = train(tiny(), NextToken(), Nothing(range(1, 2)), replace(SETTINGS, steps=3), watch=events.append)
+    assert (done.why, done.step, len(done.losses)) == ("done", 3, 2)
+    assert ["loss" in event.values for event in events if event.kind == "step"] == [True, False, True]
+
+
+def test_a_run_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(StateError, match="nothing of the data earns loss"):
+        train(tiny(), NextToken(), Nothing(range(99)), SETTINGS, folder=tmp_path)
 
 
 def test_events_tell_what_a_page_shows():
@@ -178,6 +199,15 @@ def test_patience_ends_a_run_that_no_longer_becomes_better():
     done = train(tiny(), NextToken(), Stream(), settings, dev=[batch(999)], watch=events.append)
     assert (done.why, done.step) == ("no_longer_better", 6)
     assert [event.values["loss"] for event in events if event.kind == "dev"] == [done.dev_loss] * 3
+
+
+def test_a_run_that_ended_by_patience_stays_ended(tmp_path):
+    """Killed after its last checkpoint and started again: not one more step."""
+    settings = replace(SETTINGS, learning_rate=0.0, dev_every=2, patience=2)
+    first = train(tiny(), NextToken(), Stream(), settings, dev=[batch(999)], folder=tmp_path)
+    again = train(tiny(), NextToken(), Stream(), settings, dev=[batch(999)], folder=tmp_path)
+    assert (again.why, again.step, again.losses) == ("no_longer_better", 6, ())
+    assert again.dev_loss == first.dev_loss
 
 
 def test_dev_loss_is_a_mean_over_labels_and_learns_nothing():

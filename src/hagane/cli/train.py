@@ -142,7 +142,7 @@ def _told(event: Mapping[str, Any]) -> str:
     stage = event.get("stage", "")
     match event["event"]:
         case "step":
-            loss = event["loss"] if event["loss"] is not None else float("nan")
+            loss = float("nan") if event.get("loss") is None else event["loss"]  # none: nothing of the batch earns it
             return (
                 f"{stage} {event['step']:,}/{event['total']:,}  loss {loss:.3f}  {event['tokens_per_s']:,.0f} tokens/s  "
                 f"rate {event['learning_rate']:.2g}  {_clock(event['remaining_s'])} left"

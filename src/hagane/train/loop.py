@@ -42,7 +42,8 @@ class Data(Protocol):
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened after `step` steps. "step" carries loss (nats per label), gradient_norm, learning_rate,
-    tokens, tokens_per_s, remaining_s, and what the objective adds; "dev" loss and best; "halved" rows."""
+    tokens, tokens_per_s, remaining_s, and what the objective adds (nothing of the batch earns loss: no loss, no norm);
+    "dev" loss and best; "halved" rows."""
 
     kind: EventKind
     step: int
@@ -79,7 +80,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a run ended. `losses`: of the steps that this process did."""
+    """How a run ended. `losses`: of the steps that this process did and that had something to learn."""
 
     step: int
     losses: tuple[float, ...]
@@ -140,23 +141,33 @@ class Run:
     # -- a step -----------------------------------------------------------------------------------------------------
 
     def do_step(self) -> dict[str, float]:
-        """One step. Raises: StateError when the loss or gradient is not a finite number; the weights are then still
-        those of the step before."""
+        """One step. Where nothing of the batch earns loss (rows of a long prompt) it changes nothing and is counted.
+        Raises: StateError when the loss or gradient is not a finite number; the weights are then still those of the
+        step before."""
         batch = self.data.batch(self.step)
+        if self.objective.weight(batch) == 0:
+            return self._passed_over(batch)
         rows = self._rows_of(batch)
         sums = self._accumulate_within_memory(batch, rows)
         self.ranks.add_gradients(self.optimisers.parameters)
         norm = self._clip()
         if not math.isfinite(sums["loss"]) or not math.isfinite(norm):
             raise self._not_finite(batch, "loss" if not math.isfinite(sums["loss"]) else "gradient")
-        factor = schedule(
-            self.step, steps=self.settings.steps, warmup=self.settings.warmup_steps, decay=self.settings.decay
-        )
+        factor = self._factor()
         self.optimisers.step(factor)
         self.optimisers.forget_gradients()
         self.step += 1
-        tokens = int((batch.documents_BT != NO_DOCUMENT).sum())
-        return {**sums, "gradient_norm": norm, "learning_rate": factor * self.settings.learning_rate, "tokens": tokens}
+        told = {"learning_rate": factor * self.settings.learning_rate, "tokens": _n_tokens(batch)}
+        return {**sums, "gradient_norm": norm, **told}
+
+    def _factor(self) -> float:
+        settings = self.settings
+        return schedule(self.step, steps=settings.steps, warmup=settings.warmup_steps, decay=settings.decay)
+
+    def _passed_over(self, batch: Batch) -> dict[str, float]:
+        told = {"learning_rate": self._factor() * self.settings.learning_rate, "tokens": _n_tokens(batch)}
+        self.step += 1
+        return told
 
     def _rows_of(self, batch: Batch) -> list[int]:
         """This rank's rows. Sharded ranks must all do equally many (they exchange weights on the way): BLANK rows,
@@ -308,16 +319,19 @@ class Run:
     # -- the whole --------------------------------------------------------------------------------------------------
 
     def go(self) -> Finished:
-        """From where it stands to the end."""
+        """From where it stands to the end. Raises: StateError when not one step had anything to learn."""
         losses: list[float] = []
         why: Literal["done", "stopped", "no_longer_better"] = "done"
         began, n_tokens, first = time.perf_counter(), 0, self.step
-        while self.step < self.settings.steps:
+        ended = bool(self.settings.patience) and self.since_best >= self.settings.patience
+        if ended and self.settings.dev_every and self.dev:  # before it was killed
+            why = "no_longer_better"
+        while self.step < self.settings.steps and why != "no_longer_better":
             if self._asked_to_stop():
                 why = "stopped"
                 break
             numbers = self.do_step()
-            losses.append(numbers["loss"])
+            losses += [numbers["loss"]] if "loss" in numbers else []
             n_tokens += int(numbers["tokens"])
             spent = time.perf_counter() - began
             pace = {
@@ -331,7 +345,9 @@ class Run:
                 break
             if self.step % self.settings.save_every == 0 and self.step < self.settings.steps:
                 self.save()
-        if losses or why == "stopped":
+        if first == 0 < self.step and not losses and why != "stopped":
+            raise StateError("nothing of the data earns loss", hint="look at the data with a preview")
+        if self.step > first or why == "stopped":
             self.save()
         self._tell("stopped" if why == "stopped" else "done", why=why)
         return Finished(self.step, tuple(losses), self.best if math.isfinite(self.best) else None, why)
@@ -354,6 +370,10 @@ def train(model: torch.nn.Module, objective: Objective, data: Data, settings: Se
     run = Run(model, objective, data, settings, **rest)
     run.resume()
     return run.go()
+
+
+def _n_tokens(batch: Batch) -> int:
+    return int((batch.documents_BT != NO_DOCUMENT).sum())
 
 
 def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
