@@ -33,6 +33,7 @@ from hagane.train.pack import plan_rows
 from hagane.train.pairs import Pair, PairFeed, encode_pair, too_long
 from hagane.train.rows import BadRow
 from hagane.train.shard_set import ShardSet
+from hagane.train.shards import Header, Tokenised, write_shards
 from hagane.train.split import PARTS, Shares, split
 from hagane.train.vault import Vault
 from hagane.train.words import Batch
@@ -226,8 +227,17 @@ def _shards(work: _Work, place: Path, *, T: int, seed: int) -> Prepared:
     )  # fmt: skip
 
 
+def _keep_chosen(work: _Work, place: Path, pairs: Mapping[str, Sequence[Pair]]) -> None:
+    header = Header(work.encoder.fingerprint, work.encoder.vocab_size, place.name, masked=True)
+    for part, some in pairs.items():
+        rows = [Tokenised(one.chosen.ids, one.label, one.source, one.line, one.chosen.learnt) for one in some]
+        if rows:
+            write_shards(place / part, lambda first, rows=rows: iter(rows[first:]), header=header, vault=work.vault)  # type: ignore[misc]
+
+
 def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
-    """Pairs are few and stay in memory: nothing of them lies on the disk but what was left out."""
+    """Pairs are few and stay in memory. Their chosen answers lie on the disk, too, also those too long for a row: the
+    memorisation gate reads them."""
     seen, _ = work.survey()
     where = split(seen.groups, work.shares, seed=SPLIT_SEED)
     part_of = {n: part for part in PARTS for n in where[part]}
@@ -235,6 +245,7 @@ def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
     every = np.arange(len(seen.groups))
     for n, row in enumerate(chosen(work.origins, work.guard, every, seen, stop=work.stop)):
         found[part_of[n]].append(encode_pair(row, work.encoder.encode))
+    every_pair = {part: tuple(some) for part, some in found.items()}
     pairs = [pair for part in PARTS for pair in found[part]]
     T = T if given else max(T, *(pair.n_tokens for pair in pairs))
     bad = [*seen.bad]
@@ -244,6 +255,7 @@ def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
         found[part] = [one for one in some if id(one) not in long]
     private_folder(place)
     work.note(place, bad)
+    _keep_chosen(work, place, every_pair)
     work.store(place / CARD, [work.card(seen)])
     train, dev = found["train"], found["dev"]
 

@@ -106,9 +106,9 @@ def gate(
     seed: int = 0,
     seconds: float = 120.0,
     emit: Emit = lambda event: None,
-) -> Callable[[Path], MemoryReport] | None:
-    """This gate for `publish.export(gates={"memory": ...})`, over the data sets of all stages of a model. None where
-    none of them keeps its rows (pairs of answers stay in memory): then nothing can be probed."""
+) -> Callable[[Path], MemoryReport]:
+    """This gate for `publish.export(gates={"memory": ...})`, over every data set that is in the weights of a model, those
+    of its base, too. What cannot be probed is not published: a set whose rows are gone fails, and so does no set."""
     from hagane.train.memorise import Joined
     from hagane.train.shard_set import ShardSet
     from hagane.train.shards import MANIFEST
@@ -119,14 +119,20 @@ def gate(
         return [ShardSet(place / name, vault=Vault(sealer, place.name)) for place in there]
 
     rows, held_out = parts("train"), parts("dev")
-    if not rows:
-        return None
+    if not rows or len(rows) < len(datasets):
+        return lambda folder: _unprobed(config, n_gone=len(datasets) - len(rows), n=len(datasets))
 
     def judge(folder: Path) -> MemoryReport:
         kept = Joined(held_out) if held_out else None
         return check(folder, Joined(rows), held_out=kept, config=config, seed=seed, seconds=seconds, emit=emit)
 
     return judge
+
+
+def _unprobed(config: MemoryGateConfig, *, n_gone: int, n: int) -> MemoryReport:
+    what = f"{n_gone} of {n} data sets that it learnt from are not here any more" if n else "no data set of it is known"
+    why = f"{what}, so that what it knows by heart cannot be probed: train it again (--again), then export"
+    return MemoryReport(config.longest_copy or LONGEST, config.share, BITS, (), (), (), (why,), "public")
 
 
 def check(

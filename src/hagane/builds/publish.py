@@ -26,6 +26,7 @@ from .spec import ExportConfig
 
 REPORT = "report.json"
 BLOCKED = "blocked"
+NAMED = "named"  # of a gate's report: rows by source and line, for the sealed record alone
 MAKING = ".making-"
 EXACT = ("F32", "F16", "BF16")
 ADAPTER_GGUF = "adapter.gguf"
@@ -296,8 +297,10 @@ class _Export:
         )  # fmt: skip
 
     def place(self, folder: Path, report: Report) -> None:
-        """What is published takes its place; the rest is kept aside."""
+        """What is published takes its place; the rest is kept aside. The report lies in the open and names no row. One
+        of an earlier export goes first: what is blocked now is not given away on its word."""
         names = {one.path for one in report.files}
+        (folder / REPORT).unlink(missing_ok=True)
         shutil.rmtree(folder / BLOCKED, ignore_errors=True)
         shutil.rmtree(self.making / "base", ignore_errors=True)
         for path in sorted(self.making.iterdir()):
@@ -308,9 +311,15 @@ class _Export:
                 aside = folder / BLOCKED
                 aside.mkdir(mode=0o700, exist_ok=True)
                 _replace(path, aside / path.name)
-        data = json.dumps(report.as_json(), ensure_ascii=False, indent=1, allow_nan=False).encode()
+        data = json.dumps(_in_the_open(report), ensure_ascii=False, indent=1, allow_nan=False).encode()
         write_whole(folder / REPORT if report.passed else folder / BLOCKED / REPORT, data)
         sync_folder(folder)
+
+
+def _in_the_open(report: Report) -> dict[str, Any]:
+    told = report.as_json()
+    reports = {key: {name: said for name, said in one.items() if name != NAMED} for key, one in told["reports"].items()}
+    return told | {"reports": reports}
 
 
 def _linked(source: str, target: str) -> str:

@@ -30,6 +30,6 @@ def export(
         Path(job["source"]), Path(job["folder"]), ExportConfig.model_validate(job["export"]), name=job["name"],
         label=Label.parse(job["label"]), base=Path(job["base"]) if job["base"] else None,
         base_file=Path(job["base_file"]) if job["base_file"] else None, licence=job["licence"], chat=job["chat"],
-        gates={"memory": memory} if memory is not None else {}, emit=emit, stop=stop,
+        gates={"memory": memory}, emit=emit, stop=stop,
     )  # fmt: skip
     return report.as_json()
