@@ -47,7 +47,7 @@ def run_stage(
     _possible(spec, stage)
     place = Place(Path(job["run"]))
     private_folder(place.folder)
-    log = Log(place.events)
+    log = Log(place.events, bare=not job["samples"])
     if stage == "tokenizer":
         from .stage_tokenizer import make
 

@@ -222,6 +222,7 @@ def _reopen(project: Project) -> Any:
 def _convert(project: Project, emit: Emit) -> None:
     """All files of the stores; then no byte of what they were is left where it can be overwritten."""
     from .trained import convert as convert_models
+    from .training_places import convert as convert_runs
 
     _take_index_away(project)
     project.ledger.uploads.sweep()
@@ -229,6 +230,7 @@ def _convert(project: Project, emit: Emit) -> None:
     for done in project.ledger.convert_files():
         emit({"event": "convert", "done": done})
     convert_models(project)
+    convert_runs(project)
     if (project.state / "datasets").is_dir():  # made anew when they are needed
         from .datasets import take_away
 

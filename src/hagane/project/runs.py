@@ -6,7 +6,6 @@ Each shows what `by` may see and nothing else; names of documents and samples in
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from hagane.core.labels import EVERYTHING
 from hagane.core.types import Principal
 from hagane.core.whole_file import write_whole
 
-from . import trained, training, training_export, training_made, work
+from . import trained, training, training_export, training_made, training_places, work
 from .wire import Project
 
 SUFFIX = ".train.yaml"  # of files that the page writes into the project's folder
@@ -58,14 +57,14 @@ def look(project: Project, name: str, *, by: Principal) -> dict[str, Any]:
     """One made model for its page. Raises: NotFoundError, also for what `by` may not see."""
     told = trained.find(project, name, by=by)
     project.ledger.audit.record("read", principal=by.name, what="model", model=name, lineage=told["lineage"] or None)
-    return told | {"job": _job(project, name, by=by), "has_run": (project.state / training.RUNS / name).is_dir()}
+    return told | {"job": _job(project, name, by=by), "has_run": (project.state / training_places.RUNS / name).is_dir()}
 
 
 def watch(project: Project, name: str, *, by: Principal) -> dict[str, Any]:
     """One run for the page that watches: its stages with curves, samples, plan and what was measured, the job that works
     on it, the text of its train.yaml (None where something of it is hidden from `by`). Raises: NotFoundError, also for what `by` may not see."""
     run = training_made.run(project, name, by=by)
-    plan = _plan(project, name)
+    plan = training_places.kept_plan(project, name)
     stages = [_stage(stage, plan.get(str(stage["stage"]))) for stage in run["stages"]]
     made = next((row for row in trained.trained(project, by=by) if row["name"] == name), None)
     return {
@@ -81,7 +80,7 @@ def _text(project: Project, name: str, *, seen: int, by: Principal) -> str | Non
         data = (project.folder / f"{name}{SUFFIX}").read_bytes()
     except OSError:
         return None
-    begun = sum(1 for stage in STAGES if training.place_of(project, name, stage).state())
+    begun = sum(1 for stage in STAGES if training_places.place_of(project, name, stage).state())
     if begun > seen:
         return None
     open_to, hidden = _split(project, name, by=by)
@@ -116,15 +115,6 @@ def curves(events: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, flo
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _plan(project: Project, name: str) -> dict[str, dict[str, Any]]:
-    """What was planned of each stage; {} where nothing was."""
-    try:
-        told = json.loads((project.state / training.RUNS / name / training_made.PLAN).read_text(encoding="utf-8"))
-        return {str(stage["stage"]): stage for stage in told["stages"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _job(project: Project, name: str, *, by: Principal) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ from hagane.core.types import Principal
 from hagane.ledger.access import can_read
 from hagane.ledger.steps import Done
 
-from . import training_data, training_made
+from . import training_data, training_made, training_places
 from .training_data import Material
 from .wire import Project
 
@@ -118,7 +118,7 @@ def file_in(project: Project, name: str, *, by: Principal) -> Path:
 
 def place_of(project: Project, name: str, stage: str) -> Place:
     """Where a stage of a run lies."""
-    return Place(project.state / RUNS / name / stage)
+    return training_places.place_of(project, name, stage)
 
 
 # --- one stage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,10 +17,9 @@ from hagane.core.errors import NotFoundError, RefusedError, StateError, UsageErr
 from hagane.core.labels import Label, join
 from hagane.core.machine import cores
 from hagane.core.types import Principal
-from hagane.core.whole_file import write_whole
 from hagane.models import catalog
 
-from . import trained, training, training_data, training_made
+from . import trained, training, training_data, training_made, training_places
 from .datasets import sealer_of
 from .wire import Project
 
@@ -51,7 +49,7 @@ def plan(project: Project, file: Path, *, by: Principal) -> dict[str, Any]:
     )  # fmt: skip
     project.ledger.audit.record("train.plan", principal=by.name, model=spec.name)
     told = {"name": spec.name, "stages": [one.json() for one in made]}
-    write_whole(project.state / training.RUNS / spec.name / training_made.PLAN, json.dumps(told, ensure_ascii=False, default=str).encode())
+    training_places.keep_plan(project, spec.name, told)
     fits: dict[str, Any] = {"fits": True, "why": None, "hint": None}
     try:
         for one in made:

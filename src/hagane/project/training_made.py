@@ -6,7 +6,6 @@ Also what a train.yaml may go on from by name, and which runs there are: both on
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -27,13 +26,13 @@ from hagane.ledger.steps import Done
 
 from . import trained, training_data
 from .training_data import Material
+from .training_places import kept_plan, place_of
 from .wire import Project
 
 if TYPE_CHECKING:
     from .training import Before
 
 HUB = "hf:"
-PLAN = "plan.json"
 VERSION = 1
 
 
@@ -42,7 +41,7 @@ def check_name(project: Project, name: str, *, by: Principal) -> None:
     trained.check_name(project, name)
     taken = UsageError(f"a model called {name!r} is there already", hint="give it another name in train.yaml")
     for stage in STAGES:
-        state = Place(project.state / "runs" / name / stage).state()
+        state = place_of(project, name, stage).state()
         if state and not _is_open(_label(project, state), by):
             raise taken
     if (trained.folder_of(project) / name / shelf.FILE).exists():
@@ -79,7 +78,7 @@ def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Bef
 
 def newest(project: Project, name: str) -> dict[str, Any]:
     """What the last finished stage of a run made."""
-    states = [Place(project.state / "runs" / name / stage).state() for stage in STAGES]
+    states = [place_of(project, name, stage).state() for stage in STAGES]
     return next((state["made"] for state in reversed(states) if state.get("state") == "done"), {})
 
 
@@ -116,10 +115,8 @@ def _measured(project: Project, name: str, stage: Stage, made: Mapping[str, Any]
 
     told: dict[str, Any] = {key: made.get(key) for key in ("seconds", "steps", "tokens", "flops", "peak_bytes")}
     told["kwh"] = round(own_machine(prices(), float(made.get("seconds") or 0.0) / 3600).kwh, 6)
-    file = project.state / "runs" / name / PLAN
-    if stage != "tokenizer" and file.is_file():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # another version's plan is no reason to lose a run
-            planned = next(one for one in json.loads(file.read_text("utf-8"))["stages"] if one["stage"] == stage)
+    if planned := kept_plan(project, name).get(stage):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # another version's plan is no reason to lose a run
             told["predicted"] = compare(planned, told).json()
     return told
 
@@ -192,7 +189,7 @@ def runs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
     folder = project.state / "runs"
     for one in sorted(folder.iterdir()) if folder.is_dir() else ():
         for stage in STAGES:
-            place = Place(one / stage)
+            place = place_of(project, one.name, stage)
             state = place.state()
             if state and _is_open(label := _label(project, state), by):
                 found.setdefault(one.name, []).append(_shown(place, state, label))
@@ -205,7 +202,7 @@ def run(project: Project, name: str, *, by: Principal, behind: Mapping[str, int]
     only events after so many lines, by stage. Raises: NotFoundError, also for what `by` may not see."""
     stages = []
     for stage in STAGES if shelf.NAME.fullmatch(name) else ():
-        place = Place(project.state / "runs" / name / stage)
+        place = place_of(project, name, stage)
         state = place.state()
         if state and _is_open(label := _label(project, state), by):
             events = read(place.events, behind=(behind or {}).get(stage, 0))
