@@ -159,6 +159,17 @@ def test_what_the_model_reads_is_bounded(analyzer):
     assert len(model.requests[0].messages[0].text) < len(prompt("answer_prompt_ja")) + 600
 
 
+def test_a_model_with_a_short_context_reads_less(analyzer):
+    """A model of one's own may hold 1,024 tokens, and cut Japanese into letters."""
+    answers, model = made(analyzer, "はい。[1]", evidence=5000)
+    long = [f"国内出張の日当は、第{n}号の表による。細かいことは総務課に尋ねる。" for n in range(200)]
+    ask(answers, QUESTION, passage("出張旅費規程.md", *long))
+    at_ease = len(model.requests[-1].messages[-1].text)
+    model.context = 1024
+    ask(answers, QUESTION, passage("出張旅費規程.md", *long))
+    assert len(model.requests[-1].messages[-1].text) + AnswerConfig().max_tokens <= 1024 < at_ease
+
+
 def test_sentences_are_whole_with_their_marks():
     assert _split("日当は2,500円です。[1][2]次は。") == ["日当は2,500円です。[1][2]", "次は。"]
     assert _split("日当は[1]2,500円です。") == ["日当は[1]2,500円です。"]

@@ -27,6 +27,7 @@ from .answer_evidence import Evidence, gather, shown
 from .answer_extract import choose
 from .answer_support import Asked, units
 
+LEAST_EVIDENCE = 100  # characters of passages, however short a model's context is
 _IN_VAIN = 3  # dropped or repeated sentences in a row after which a model is stopped: it has lost its way
 SILENT = {"ja": "資料には書かれていません。", "en": "The sources do not say."}
 
@@ -65,7 +66,7 @@ class Generate:
     def answer(self, asked: str, passages: Sequence[Passage]) -> Iterator[AnswerPart]:
         found = units(passages, self._analyzer)
         scored = score_units(self._known, passages, found, analyzer=self._analyzer, embedder=self._embedder)
-        evidence = gather(scored, passages, analyzer=self._analyzer, n_chars=self._config.evidence)
+        evidence = gather(scored, passages, analyzer=self._analyzer, n_chars=self._room(asked))
         if not evidence:
             return
         citer = Citer(passages)
@@ -95,6 +96,14 @@ class Generate:
                 citation, is_new = citer.cite(unit.passage, unit.block, unit.start, unit.end)
                 yield AnswerPart(f"{chr(10) * bool(at)}{unit.text}[{citation.n}]", (citation,) if is_new else ())
 
+    def _room(self, asked: str) -> int:
+        """Characters of the passages: `evidence`, or what the model's context leaves, taking a token for a character."""
+        context = getattr(self._model, "context", None)
+        if not isinstance(context, int):
+            return self._config.evidence
+        taken = self._config.max_tokens + len(self._template(asked)) + len(asked)
+        return max(LEAST_EVIDENCE, min(self._config.evidence, (context - taken) * 4 // 5))  # the rest: numbers and line ends
+
     def _sentences(self, asked: str, evidence: Sequence[Evidence]) -> Generator[str, None, None]:
         """What the model writes, sentence by sentence with its marks, as soon as each is whole."""
         held = ""
@@ -112,16 +121,24 @@ class Generate:
         if held.strip():
             yield held
 
+    @property
+    def _is_base(self) -> bool:
+        return not getattr(self._model, "is_instruct", True)
+
+    def _language(self, asked: str) -> str:
+        if self._config.language != "auto":
+            return self._config.language
+        return "ja" if any("\u3040" <= c <= "\u9fff" for c in asked) else "en"
+
+    def _template(self, asked: str) -> str:
+        return prompt(f"answer_prompt_{'base_' if self._is_base else ''}{self._language(asked)}")
+
     def _request(self, asked: str, evidence: Sequence[Evidence]) -> ChatRequest:
-        language = self._config.language
-        if language == "auto":
-            language = "ja" if any("\u3040" <= c <= "\u9fff" for c in asked) else "en"
-        is_base = not getattr(self._model, "is_instruct", True)
-        template = prompt(f"answer_prompt_base_{language}" if is_base else f"answer_prompt_{language}")
         question = " ".join(asked.split())
-        values = {"evidence": shown(evidence), "question": question, "silent": SILENT[language]}
+        values = {"evidence": shown(evidence), "question": question, "silent": SILENT[self._language(asked)]}
+        is_base = self._is_base
         return ChatRequest(
-            messages=(Message.of("user", _filled(template, values)),),
+            messages=(Message.of("user", _filled(self._template(asked), values)),),
             label=self._label,
             max_tokens=self._config.max_tokens,
             stop=("\n",) if is_base else (),
