@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_data import ENCODER, HR, INTERNAL, articles, documents_of, lines, nothing, spec_of, to_text
+from small_data import ENCODER, HR, INTERNAL, Encoded, articles, documents_of, lines, nothing, spec_of, to_text
 
 from hagane.builds.data import Prepared, prepare
 from hagane.builds.trace import remove, trace
@@ -211,6 +211,32 @@ def test_a_changed_file_makes_another_set_and_leaves_the_first(tmp_path: Path):
     second = ready(spec, tmp_path)
     assert second.dataset_id != first.dataset_id and second.n_documents + len(second.dev) > first.n_documents
     assert (first.folder / "dataset.json").exists()
+
+
+def test_a_raised_document_is_the_same_data_under_its_new_label(tmp_path: Path):
+    """A stopped run goes on over it; what is made carries the label of today."""
+    board = Label.parse("restricted:board")
+    raised = [Row(board, one.source, one.line, text=one.text) if n == 3 else one for n, one in enumerate(HANDBOOK)]
+    spec = spec_of("pretrain", [{"documents": []}])
+    first = ready(spec, tmp_path, documents=documents_of(HANDBOOK))
+    second = ready(spec, tmp_path, documents=documents_of(raised))
+    assert (second.dataset_id, second.mark) == (first.dataset_id, first.mark)
+    assert (first.label, second.label) == (HR, join(HR, board))
+    assert json.loads((second.folder / "dataset.json").read_text("utf-8"))["label"] == str(second.label)
+    assert ready(spec, tmp_path / "別", documents=documents_of(raised)).mark == first.mark
+    other = [Row(HR, one.source, one.line, text=f"{one.text}改") if n == 3 else one for n, one in enumerate(HANDBOOK)]
+    assert ready(spec, tmp_path, documents=documents_of(other)).mark != first.mark
+
+
+def test_data_of_which_nothing_earns_loss_is_refused(tmp_path: Path):
+    lines(tmp_path / "規程.jsonl", articles(40))
+
+    def prompt(row: Row) -> Any:
+        made = ENCODER.encode(row)
+        return Encoded(made.ids, [n == 0 for n in range(len(made.ids))])
+
+    with pytest.raises(StateError, match="nothing of the data earns loss"):
+        ready(spec_of("pretrain", [{"file": "規程.jsonl"}]), tmp_path, encoder=Encoder("文字", 0x110000, prompt))
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path):

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from hagane.core.errors import StorageError
-from hagane.core.labels import Label, join
+from hagane.core.errors import StateError, StorageError
+from hagane.core.labels import PUBLIC, Label, join
 from hagane.core.seams import Sealer
 from hagane.core.whole_file import private_folder
 from hagane.train.dataset import Encoder, Survey, chosen, go_on, survey, write_dataset
@@ -39,7 +39,7 @@ from hagane.train.vault import Vault
 from hagane.train.words import Batch
 
 from .near import NearCopies
-from .origins import Documents, Origin, check_stage, guard_of, origins_of, parents_of, shapes_of
+from .origins import DocumentRows, Documents, Origin, check_stage, guard_of, origins_of, parents_of, shapes_of
 from .spec import Stage, TrainFile
 from .trace import MADE_FROM, rows_folder
 
@@ -142,6 +142,7 @@ class _Work:
         made_of = [FORMAT, [origin.known() for origin in origins], self.guard.named, asdict(self.shares), encoder.fingerprint]
         self.id = "ds_" + hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
         self.vault = Vault(sealer, self.id)
+        self.label = join(PUBLIC, *(one.label for one in origins if isinstance(one, DocumentRows)))  # the documents' today
 
     def clear_unreadable(self, place: Path) -> None:
         """A data set whose key is gone, or that lies in the open since before the project was encrypted, is made anew."""
@@ -195,16 +196,26 @@ class _Work:
         }  # fmt: skip
 
 
+def _require_labels(train: ShardSet) -> None:
+    """Raises: StateError where no token behind a document's first earns loss."""
+    if train.n_learnt <= train.n_documents and not any(train.learn(n)[1:].any() for n in range(train.n_documents)):
+        raise StateError("nothing of the data earns loss", hint="look at the data with a preview: answers are what is learnt")
+
+
 def _shards(work: _Work, place: Path, *, T: int, seed: int) -> Prepared:
     private_folder(place)
     if (place / CARD).exists():
         [card] = work.read(place / CARD)
+        if not work.label.flows_to(Label.parse(card["label"])):  # a document was raised since
+            card |= {"label": str(join(Label.parse(card["label"]), work.label))}
+            work.store(place / CARD, [card])
     else:
         seen, _ = work.survey()
         work.note(place, seen.bad)
         card = work.write(place, seen)
     parts = {part: ShardSet(place / part, vault=work.vault) for part in PARTS if (place / part).is_dir()}
     train, dev = parts["train"], parts.get("dev")
+    _require_labels(train)
     plan = plan_rows(train, rows_folder(place, T=T, seed=seed), T=T, seed=seed, vault=work.vault)
     dev_plan = plan_rows(dev, place / f"rows-dev-{T}", T=T, seed=SPLIT_SEED, vault=work.vault) if dev else None
 
@@ -217,9 +228,9 @@ def _shards(work: _Work, place: Path, *, T: int, seed: int) -> Prepared:
 
     said = "dev" if dev is not None and card["n_learnt"]["dev"] else "train"
     return Prepared(
-        feed=None, dev=(), label=join(Label.parse(card["label"]), *(one.label for one in parts.values())),
+        feed=None, dev=(), label=join(Label.parse(card["label"]), work.label, *(one.label for one in parts.values())),
         n_documents=train.n_documents, n_tokens=train.n_tokens, n_rows=plan.n_rows, T=T, dataset_id=place.name,
-        folder=place, mark=f"{train.mark[:32]} {T} {seed}", parents=tuple(work.read(place / MADE_FROM)[0]["parents"]),
+        folder=place, mark=f"{train.content[:32]} {T} {seed}", parents=tuple(work.read(place / MADE_FROM)[0]["parents"]),
         recognised=tuple(card["recognised"]), bad=tuple(BadRow(**one) for one in work.read(place / BAD)),
         dropped=card["dropped"], masked=card["masked"], n_cut=int((train.lengths() > T).sum()),
         bytes_per_token=card["n_bytes"][said] / max(1, card["n_learnt"][said]),

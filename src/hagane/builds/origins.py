@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hagane.core.errors import StateError
-from hagane.core.labels import Label
+from hagane.core.labels import PUBLIC, Label, join
 from hagane.core.registry import load
 from hagane.core.seams import Detector
 from hagane.privacy import DETECTORS
@@ -23,7 +23,7 @@ MAX_BAD = 10_000  # bad rows of a file, all of which are named
 
 
 class DocumentRows:
-    """Documents of the project as an origin. An empty document is a bad row."""
+    """Documents of the project as an origin. An empty document is a bad row. `label`: the join of the last walk."""
 
     name = "documents of the project: plain text"
 
@@ -33,27 +33,30 @@ class DocumentRows:
         self.bad: list[BadRow] = []
         self.n_good = 0
         self.versions: tuple[str, ...] = ()
+        self.label = PUBLIC
 
     def known(self) -> list[str]:
-        """A hash of every row: labels, versions and texts. The documents are read once for it."""
+        """A hash of every row: versions and texts. The documents are read once for it. Labels are left out: a document
+        that is raised is the same data, and a run over it goes on."""
         if not self._known:
             digest = hashlib.sha256()
             for row in self:
-                digest.update(repr((str(row.label), row.source, row.line, row.text)).encode("utf-8", "surrogatepass"))
+                digest.update(repr((row.source, row.line, row.text)).encode("utf-8", "surrogatepass"))
             self._known = [digest.hexdigest()]
         return self._known
 
     def __iter__(self) -> Iterator[Row]:
         self.bad, self.n_good = [], 0
         versions: dict[str, None] = {}
+        label = PUBLIC
         for row in self._documents():
-            versions[version_of(row.source)] = None
+            versions[version_of(row.source)], label = None, join(label, row.label)
             if not (row.text or "").strip():
                 self.bad.append(BadRow(row.source, row.line, "text is empty"))
                 continue
             self.n_good += 1
             yield row
-        self.versions = tuple(versions)
+        self.versions, self.label = tuple(versions), label
 
 
 def version_of(source: str) -> str:

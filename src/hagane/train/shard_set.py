@@ -88,6 +88,15 @@ class ShardSet:
                 found += (np.flatnonzero(here) + self._firsts[n]).tolist()
         return found
 
+    @property
+    def content(self) -> str:
+        """Changes whenever a token, its mask or its document does; not with labels or names."""
+        digest = hashlib.sha256(repr((self.header.tokenizer, self.header.vocab_size)).encode())
+        for shard in self._shards:
+            digest.update(repr([shard.sha256.get(end) for end in (".bin", ".mask")]).encode())
+        digest.update(self.lengths().astype("<i8").tobytes())
+        return digest.hexdigest()
+
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of every document, in order of their numbers."""
         return np.concatenate([self._map(n, ".idx")["length"] for n in range(len(self._shards))]).astype(np.int64)
