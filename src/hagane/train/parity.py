@@ -81,6 +81,8 @@ class Check:
     def __str__(self) -> str:
         mark = "passed" if self.passed else "FAILED"
         which = f", prompts {', '.join(map(str, self.failed[:10]))}" if self.failed else ""
+        if not self.of and self.claim == "stops":
+            return f"{self.side} never ended its answer to any prompt, so that nothing shows it stops: train it longer: {mark}"
         return f"{self.side} {self.claim}: {self.got} of {self.of}, needed {self.needed:g}: {mark}{which}"
 
 

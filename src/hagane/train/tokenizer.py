@@ -247,5 +247,5 @@ def _unfit(counted: _Counted, n_tokens: int, said: str) -> UsageError:
     least = re.search(r"smaller than required_chars\. \d+ vs (\d+)", said)
     hint = f"at most {most[1]} with these texts" if most else "take another size, or more texts"
     if least:
-        hint = f"at least {least[1]}, so many letters the texts have; or lower `coverage`"
+        hint = f"at least {least[1]}, so many letters the texts have; or 0: what suits the model"
     return UsageError(f"{n_tokens} tokens do not fit {counted.n_characters} characters of text", hint=hint)
