@@ -50,7 +50,7 @@ class ModelFile:
 @dataclass(frozen=True, slots=True)
 class Base:
     """What the model goes on from; all empty for one from scratch. `file`: what an adapter is served with: a listed
-    model's name or a GGUF file; default: `name`. `label`: of a base that was made here."""
+    model's name or a GGUF file; default: `name`; `sha256`: of that very file. `label`: of a base that was made here."""
 
     name: str = ""
     licence: str = ""

@@ -178,7 +178,7 @@ class Conversation:
             asked, found.passages, statistics=found.statistics, label=self.label, index=project.share_complete(), own=question
         )
         sources = Sources(project, found.passages, clearance=by.clearance)
-        spoken = Spoken(project, self._speaking.model, by=by)
+        spoken = Spoken(project, self._speaking.model, by=by, made=self._speaking.made)
         with contextlib.closing(made) as pieces:  # type: ignore[type-var]
             waiting = time.perf_counter()
             with project.turns if self._answers.config.answerer == "extract" else contextlib.nullcontext():

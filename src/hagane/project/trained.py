@@ -10,12 +10,14 @@ A model whose label is not known is shown to who may see everything, and served 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -248,24 +250,31 @@ def _base(project: Project, record: Record) -> list[str]:
 
 
 def remove(project: Project, name: str, *, by: Principal) -> None:
-    """Take a made model away with all its files. What was tuned from it stays, and keeps its label.
-    Raises: RefusedError without the permission build; NotFoundError, also for what `by` may not see; AuditError."""
+    """Take a made model away with all its files and its run, as far as `by` may see it. What was tuned from it stays; its
+    place in the graph stays, too: so that goes on to rise with what both were made from.
+    Raises: RefusedError without the permission build; NotFoundError, also for what `by` may not see; StateError while it
+    is trained or exported; AuditError."""
+    from .training_made import places
+
     if "build" not in by.roles:
         raise RefusedError(f"{by.name} may not remove models", hint="it takes the permission build")
     try:
         lineage = _seen(project, name, by=by)[0].lineage
     except StorageError:  # its record is damaged, and `by` may see everything
         lineage = ""
-    project.ledger.audit.record("model.remove", principal=by.name, model=name, lineage=lineage or None)
-    project.let_go(name)
-    folder = folder_of(project) / name
-    try:
-        (folder / shelf.FILE).unlink(missing_ok=True)  # first: what has no record is served and listed no more
-        shutil.rmtree(folder)
-    except OSError as cause:
-        raise StorageError(f"the files of {name} could not be removed ({cause.strerror})", hint="check the rights of .hagane") from cause
-    if lineage:
-        project.ledger.steps.forget([lineage])
+    folder, stages = folder_of(project) / name, places(project, name, by=by)
+    with contextlib.ExitStack() as alone:
+        for place in stages:
+            alone.enter_context(place.alone())
+        project.ledger.audit.record("model.remove", principal=by.name, model=name, lineage=lineage or None)
+        project.let_go(name)
+        try:
+            (folder / shelf.FILE).unlink(missing_ok=True)  # first: what has no record is served and listed no more
+            for place in stages:
+                shutil.rmtree(place.folder)
+            shutil.rmtree(folder)
+        except OSError as cause:
+            raise StorageError(f"the files of {name} could not be removed ({cause.strerror})", hint="check the rights of .hagane") from cause
 
 
 # --- serving
@@ -311,14 +320,18 @@ def is_hidden(project: Project, name: str, *, by: Principal) -> bool:
 
 def carried(project: Project, name: str, *, by: Principal) -> Label:
     """What answers of the model `name` carry beside that of what was asked: a made model's label, public of any other.
-    Raises: UnknownModelError for a made model that `by` may not see, as for one that is not there."""
+    Raises: UnknownModelError for a made model that `by` may not see or that is not published, as for one that is not there."""
+    return _carrying(project, name, by=by)[0]
+
+
+def _carrying(project: Project, name: str, *, by: Principal) -> tuple[Label, str]:
+    """(label, lineage id) of a model; of one that was not made here (public, ""). Raises: UnknownModelError."""
     record = served(project, name)
-    if record is None:
-        return PUBLIC
-    label = label_now(project, record)
-    if label is None or not can_read(label, by):
+    label = label_now(project, record) if record is not None else PUBLIC
+    is_there = record is not None or name.endswith(".gguf") or os.sep in name or _is_taken(project, name)
+    if not is_there or label is None or not can_read(label, by):
         raise UnknownModelError("there is no model of that name", hint="hagane models")
-    return label
+    return label, record.lineage if record is not None else ""
 
 
 def offered(project: Project, *, by: Principal) -> list[Record]:
@@ -342,11 +355,26 @@ def file_of(project: Project, record: Record) -> Path:
 
 
 def base_file(project: Project, record: Record) -> Path:
-    """The file that an adapter is served with: a listed model's, or that of a model that was made here.
-    Raises: NotFoundError, MissingExtraError, ModelError."""
-    name = record.base.file or record.base.name
-    made = served(project, name)
-    return file_of(project, made) if made is not None else catalog.find(name)
+    """The file that an adapter is served with: the very file of a listed model that it was measured with. Never one of a
+    model made here, whose label nobody would ask. Raises: NotFoundError, MissingExtraError, ModelError."""
+    file = catalog.find(record.base.file or record.base.name)
+    if not record.base.sha256 or sha256_of(file) != record.base.sha256:
+        raise NotFoundError(f"the base of model {record.name} is another file than it was measured with", hint="hagane export makes it again")
+    return file
+
+
+def sha256_of(file: Path) -> str:
+    """The hash of a file's bytes, computed once as long as the file stays as it is. Raises: NotFoundError."""
+    try:
+        said = file.stat()
+    except OSError as cause:
+        raise NotFoundError(f"there is no model file {file.name}", hint="hagane models") from cause
+    return _sha256(file, said.st_size, said.st_mtime_ns, said.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _sha256(file: Path, _size: int, _written: int, _inode: int) -> str:
+    return shelf.file_of(file.parent, file.name).sha256
 
 
 # --- answering with a model
@@ -354,30 +382,40 @@ def base_file(project: Project, record: Record) -> Path:
 
 @dataclass(slots=True)
 class Speaking:
-    """Who answers a conversation: `answers`, and the name of its model (None: no model, nothing beside the sources)."""
+    """Who answers a conversation: `answers`, and the name of its model (None: no model, nothing beside the sources).
+    `made`: its lineage id; "" for a model that was not made here."""
 
     answers: Any
     model: str | None
+    made: str = ""
 
     def label(self, project: Project, *, by: Principal) -> Label:
-        """What its answers carry beside what they read, as it is now. Raises: UnknownModelError."""
-        return PUBLIC if self.model is None else carried(project, self.model, by=by)
+        """What its answers carry beside what they read, as it is now. Raises: UnknownModelError; ChangedError when
+        another model has the name by now."""
+        label, made = (PUBLIC, "") if self.model is None else _carrying(project, self.model, by=by)
+        if made != self.made:
+            raise ChangedError("another model has that name now", hint="begin a new conversation")
+        return label
 
 
 class Spoken:
     """The label of the model of an answer under way, looked at again now and then: its documents may be raised."""
 
-    def __init__(self, project: Project, model: str | None, *, by: Principal) -> None:
-        self._project, self._model, self._by = project, model, by
+    def __init__(self, project: Project, model: str | None, *, by: Principal, made: str | None = None) -> None:
+        self._project, self._model, self._by, self._made = project, model, by, made
         self._due, self._label = 0.0, PUBLIC
 
     def check(self, *, last: bool = False) -> Label:
-        """Raises: ChangedError once its reader may not see the model any more, or it is gone."""
+        """Raises: ChangedError once its reader may not see the model any more, it is gone, or another has its name."""
         if self._model is not None and (last or time.monotonic() >= self._due):
+            changed = ChangedError("the model changed while it answered", hint="ask again")
             try:
-                self._label = join(self._label, carried(self._project, self._model, by=self._by))
+                label, made = _carrying(self._project, self._model, by=self._by)
             except UnknownModelError as cause:
-                raise ChangedError("the model changed while it answered", hint="ask again") from cause
+                raise changed from cause
+            if made != (made if self._made is None else self._made):
+                raise changed
+            self._label, self._made = join(self._label, label), made
             self._due = time.monotonic() + SOURCES_S
         return self._label
 
@@ -396,9 +434,11 @@ def speaking(project: Project, answerer: str | None = None, *, model: str | None
         return Speaking(project.answers(answerer), None)
     name = model or config.model_of(kind)
     try:
-        carried(project, name, by=by)
+        made = _carrying(project, name, by=by)[1]
     except UnknownModelError:
         if model is not None or answerer is not None:
             raise
+        if served(project, name) is None:
+            project.model(name)  # nobody's: it says what is wrong in hagane.yaml
         return Speaking(project.answers(EXTRACT), None)
-    return Speaking(project.answers(kind, model=name), name)
+    return Speaking(project.answers(kind, model=name), name, made)

@@ -146,7 +146,8 @@ def _one(
             files=[project.ledger.audit.file_digest(one.sha256) for one in found.files] or None, label=str(label), goes_on=bool(state) or None,
         )  # fmt: skip
         dataset = _into_the_graph(project, spec, stage, found, before, key)
-        place.note(name=spec.name, stage=stage, key=key, file=spec.model_dump(mode="json", exclude_none=True), state="running", label=str(label), dataset_step=dataset, user=by.name,
+        seen = join(label, Label.parse(state.get("label") or str(label)))  # what it told before it was stopped stays in its events
+        place.note(name=spec.name, stage=stage, key=key, file=spec.model_dump(mode="json", exclude_none=True), state="running", label=str(seen), dataset_step=dataset, user=by.name,
                    total=spec.training_of(stage).steps, begun_at=state.get("begun_at") or _now())  # fmt: skip
         made = _run(project, spec, stage, found, before, place, root=root, label=label, by=by, emit=emit, stop=stop)
         return training_made.finish(project, spec, stage, made, found=found, before=before, place=place, dataset=dataset, by=by)
@@ -156,7 +157,7 @@ def _run(
     project: Project, spec: TrainFile, stage: Stage, found: Material, before: Before, place: Place, *, root: Path, label: Label,
     by: Principal, emit: Emit, stop: Callable[[], bool],
 ) -> dict[str, Any]:  # fmt: skip
-    told = spec.training_of(stage)
+    told, settled = spec.training_of(stage), Label.parse(place.state()["label"])
     job = {
         "file": spec.model_dump(mode="json", exclude_none=True), "stage": stage, "run": str(place.folder), "root": str(root),
         "labels": {one.name: str(one.label) for one in found.files}, "label": str(label),
@@ -166,22 +167,26 @@ def _run(
     }  # fmt: skip
 
     def tell(event: Mapping[str, Any]) -> None:
-        if event["event"] == "settled" and not can_read(Label.parse(event["label"]), by):
+        nonlocal settled
+        if event["event"] == "settled":  # the base itself may say more than was known of it: first noted, then looked at
+            settled = join(settled, Label.parse(event["label"]))
+            place.note(label=str(settled))
+        if event["event"] == "settled" and not can_read(settled, by):
             raise RefusedError(f"{by.name} may not train on this base: its label is above the clearance", hint="take another base")
         emit({**event, "stage": stage})
 
     try:
         made = child.launch(job, training_data.rows(project, found), emit=tell, stop=stop, keys=keys_for_child(project))
     except StoppedError:
-        place.note(state="stopped")
+        place.note(state="stopped", label=str(settled))
         project.ledger.audit.record("train.stop", principal=by.name, model=spec.name, stage=stage)
         raise
     except HaganeError as error:
-        place.note(state="failed", error=str(error), hint=error.hint)
+        place.note(state="failed", error=str(error), hint=error.hint, label=str(settled))
         project.ledger.audit.record("train.fail", principal=by.name, model=spec.name, stage=stage, why=error.code)
         raise
     if not training_data.standing(project, found):
-        place.note(state="failed", error="documents left while it was trained")
+        place.note(state="failed", error="documents left while it was trained", label=str(settled))
         raise ChangedError("documents left while the model was trained on them", hint="begin anew without them: --again")
     return made
 
@@ -241,11 +246,12 @@ def _before(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by: 
 
 
 def _into_the_graph(project: Project, spec: TrainFile, stage: Stage, found: Material, before: Before, key: Mapping[str, Any]) -> str:
-    """The data set's step, before anything is learnt: whatever leaves from now on is found by `forget`."""
+    """The data set's step, before anything is learnt: whatever leaves from now on is found by `forget`. What the stage
+    goes on from is a parent, too: the run rises with it."""
     lineage, steps = project.ledger.lineage, project.ledger.steps
     for one in found.files:
         lineage.declare(one.node, one.label)
-    parents = [*found.parents, *(one.node for one in found.files)]
+    parents = [*found.parents, *(one.node for one in found.files), *([before.step] if before.step else [])]
     done = Done("train.data", VERSION, parents, {"data": found.mark, "split": spec.split.model_dump(), "personal": dict(spec.personal)})
     steps.record([done])
     return done.id

@@ -166,7 +166,7 @@ def _kept(project: Project, record: Record, told: Mapping[str, Any], *, base_fil
     folder = trained.folder_of(project) / record.name
     files = tuple(shelf.file_of(folder, one["path"], role=one["role"], numbers=one["numbers"]) for one in told["files"])
     beside = next((one.path for one in files if one.role == "adapter"), "") if base_file else ""
-    base = replace(record.base, file=record.base.name) if beside else record.base
+    base = replace(record.base, file=record.base.name, sha256=trained.sha256_of(Path(base_file))) if beside else record.base
     return replace(
         record, kind="adapter" if beside else "model", base=base, state=told["state"], why="; ".join(told["why"]) if told["state"] == "blocked" else "", files=files, served=beside or told["served"],
         chat=told["chat"], n_params=told["n_params"] or record.n_params, context=told["context"] or record.context,

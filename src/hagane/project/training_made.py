@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hagane.builds import shelf
+from hagane.builds.base import label_in
 from hagane.builds.place import Place, read
 from hagane.builds.shelf import Base, Record
 from hagane.builds.spec import STAGES, Stage, TrainFile
@@ -23,8 +24,10 @@ from hagane.core.labels import EVERYTHING, PUBLIC, Label, join
 from hagane.core.types import Principal
 from hagane.ledger.access import can_read
 from hagane.ledger.steps import Done
+from hagane.ledger.uploads import SOURCE
+from hagane.models import catalog
 
-from . import trained, training_data
+from . import documents, trained, training_data
 from .training_data import Material
 from .training_places import kept_plan, place_of
 from .wire import Project
@@ -53,8 +56,11 @@ def check_name(project: Project, name: str, *, by: Principal) -> None:
 
 def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Before:
     """A base by name or path: a model made here, a listed one, a folder or GGUF file, the hub.
-    Raises: NotFoundError, also for a made model that `by` may not see; RefusedError."""
+    A folder or file carries at least what it says of itself, and the label of a source that it lies in. A bare name is
+    never a folder. Raises: NotFoundError, also for a made model that `by` may not see; RefusedError."""
     from .training import Before
+
+    default = project.label(project.config.labels.default)
 
     if shelf.NAME.fullmatch(base) and (trained.folder_of(project) / base / shelf.FILE).exists():
         told = trained.find(project, base, by=by)
@@ -69,11 +75,21 @@ def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Bef
             raise NotFoundError(f"the weights of the model {base} are not here any more", hint="train it again")
         return Before(base=base_folder, adapter=adapter, mark=told["lineage"], label=label, step=told["lineage"])
     if base.startswith(HUB):
-        return Before(base=base, mark=base, label=project.label(project.config.labels.default))
+        return Before(base=base, mark=base, label=default)
     if os.sep in base or base.endswith(".gguf") or (root / base).is_dir():
         path = training_data.checked_path(project, root, base, by=by)
-        return Before(base=str(path), mark=f"{path} {path.stat().st_mtime_ns}", label=project.label(project.config.labels.default))
-    return Before(base=base, mark=base, label=PUBLIC)
+        inside = [one.label for one in documents.sources_of(project) if one.name != SOURCE and path.is_relative_to(one.root.resolve())]
+        label = join(default, *inside, label_in(path))
+        if not can_read(label, by):
+            raise RefusedError(f"{by.name} may not train on this base: its label is above the clearance", hint="take another base")
+        return Before(base=str(path), mark=f"{path} {path.stat().st_mtime_ns}", label=label)
+    listed = next((one for one in catalog.available() if one.info.name == base), None)
+    if listed is None:
+        raise NotFoundError(f"there is no model {base!r}", hint="hagane models")
+    label = PUBLIC if listed.file is None else label_in(listed.file)
+    if not can_read(label, by):
+        raise NotFoundError(f"there is no model {base!r}", hint="hagane models")
+    return Before(base=base, mark=base, label=label)
 
 
 def newest(project: Project, name: str) -> dict[str, Any]:
@@ -181,6 +197,12 @@ def _label(project: Project, state: Mapping[str, Any]) -> Label | None:
 
 def _is_open(label: Label | None, by: Principal) -> bool:
     return by.clearance == EVERYTHING if label is None else label.flows_to(by.clearance)
+
+
+def places(project: Project, name: str, *, by: Principal) -> list[Place]:
+    """Where the stages of a run lie that `by` may see."""
+    found = [Place(project.state / "runs" / name / stage) for stage in STAGES]
+    return [place for place in found if (state := place.state()) and _is_open(_label(project, state), by)]
 
 
 def runs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
