@@ -54,6 +54,7 @@ class Before:
     mark: str = ""
     label: Label = Label.parse("public")  # noqa: RUF009 - frozen
     step: str = ""
+    sets: tuple[str, ...] = ()  # data sets in the weights of a base that was made here
 
 
 def train(

@@ -11,9 +11,10 @@ from typing import Any
 from hagane.builds import launch as child
 from hagane.builds import shelf
 from hagane.builds.card import data_of, write_cards
+from hagane.builds.publish import REPORT
 from hagane.builds.shelf import Record
 from hagane.builds.spec import NUMBERS, STAGES, ExportConfig, Stage, TrainFile, load
-from hagane.core.errors import NotFoundError, RefusedError, StateError, UsageError
+from hagane.core.errors import ChangedError, NotFoundError, RefusedError, StateError, UsageError
 from hagane.core.labels import Label, join
 from hagane.core.machine import cores
 from hagane.core.types import Principal
@@ -107,7 +108,7 @@ def export(
     label = trained.label_now(project, record)
     if label is None:
         raise RefusedError(f"the label of the model {name} is not known", hint="train it again")
-    state = _last(project, name)
+    state = _newest(project, record)
     place = training.place_of(project, name, state["stage"])
     spec = TrainFile.model_validate(state["file"])
     settings = spec.export if not numbers else ExportConfig.model_validate({**spec.export.model_dump(), "numbers": list(numbers)})
@@ -118,6 +119,7 @@ def export(
             job, [], emit=lambda event: emit({**event, "stage": "export"}), stop=stop,
             keys=training.keys_for_child(project),
         )  # fmt: skip
+    _require_unchanged(project, record)
     kept = _kept(project, record, told, base_file=job["base_file"])
     project.ledger.audit.record("export", principal=by.name, model=name, state=kept.state, label=str(kept.label), lineage=kept.lineage)
     trained.keep(project, kept, by=by)
@@ -128,19 +130,30 @@ def export(
 
 def _cards(project: Project, record: Record, spec: TrainFile, sets: Sequence[str]) -> None:
     """README.md and README.ja.md beside the files: counts and labels, no name of the data."""
-    states = [training.place_of(project, record.name, stage).state() for stage in STAGES[1:]]
+    upto = STAGES[1 : STAGES.index(record.stage) + 1] if record.stage in STAGES else ()
+    states = [training.place_of(project, record.name, stage).state() for stage in upto if stage in spec.stages]
     stages = [one["made"] for one in states if one.get("state") == "done"]
     data = data_of([Path(place) for place in sets], sealer=sealer_of(project))
     write_cards(trained.folder_of(project) / record.name, record, spec=spec, data=data, stages=stages)
 
 
-def _last(project: Project, name: str) -> dict[str, Any]:
-    """state.json of the newest finished stage that made a model."""
-    for stage in reversed(STAGES[1:]):
-        state = training.place_of(project, name, stage).state()
-        if state.get("state") == "done":
-            return state
-    raise StateError(f"nothing of the model {name} is trained to its end", hint=f"hagane train all, then: hagane export {name}")
+def _newest(project: Project, record: Record) -> dict[str, Any]:
+    """state.json of the stage that made what lies on the shelf: its weights are those that the record's label is of."""
+    if state := training_made.newest(project, record):
+        return state
+    raise StateError(
+        f"the run that made the model {record.name} is not here any more, or not at its end",
+        hint=f"hagane train all, with --again where it was begun with other data, then: hagane export {record.name}",
+    )
+
+
+def _require_unchanged(project: Project, record: Record) -> None:
+    """Raises: ChangedError when other weights came onto the shelf during the export: the gates saw none of them."""
+    with suppress(NotFoundError):
+        if shelf.read_record(trained.folder_of(project), record.name, **trained.sealing(project)).datasets == record.datasets:
+            return
+    (trained.folder_of(project) / record.name / REPORT).unlink(missing_ok=True)
+    raise ChangedError("the model was trained anew or removed while it was exported", hint=f"hagane export {record.name}")
 
 
 def _job(project: Project, record: Record, state: Mapping[str, Any], spec: TrainFile, settings: ExportConfig, label: Label) -> dict[str, Any]:
@@ -150,11 +163,10 @@ def _job(project: Project, record: Record, state: Mapping[str, Any], spec: Train
     if is_adapter and not made.get("own_base") and record.base.name and catalog.info_of(record.base.name) is not None:
         with suppress(NotFoundError):
             base_file = str(catalog.find(record.base.name))
-    stages = [training.place_of(project, record.name, stage).state() for stage in STAGES[1:]]
-    sets = [str(project.state / training.DATASETS / one["made"]["dataset"]) for one in stages if one.get("state") == "done"]
+    sets = [str(project.state / training.DATASETS / one) for one in training_made.sets_of(state)]
     return {
         "stage": "export", "name": record.name, "source": made["folder"], "folder": str(trained.folder_of(project) / record.name),
-        "label": str(label), "base": made["base_folder"] if is_adapter else "", "base_file": base_file, "licence": made.get("licence", ""),
+        "label": str(label), "base": made["base_folder"] if is_adapter else "", "base_file": base_file, "licence": made.get("licence") or record.base.licence,
         "chat": state["stage"] != "pretrain", "export": settings.model_dump(mode="json"), "memory": spec.memory.model_dump(mode="json"),
         "datasets": sets, "threads": cores(),
     }  # fmt: skip
@@ -170,5 +182,10 @@ def _kept(project: Project, record: Record, told: Mapping[str, Any], *, base_fil
     return replace(
         record, kind="adapter" if beside else "model", base=base, state=told["state"], why="; ".join(told["why"]) if told["state"] == "blocked" else "", files=files, served=beside or told["served"],
         chat=told["chat"], n_params=told["n_params"] or record.n_params, context=told["context"] or record.context,
-        label=join(record.label, Label.parse(told["label"])), reports={**record.reports, **told["reports"]},
+        label=join(record.label, Label.parse(told["label"])), reports={**_measured(record.reports), **told["reports"]},
     )  # fmt: skip
+
+
+def _measured(reports: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured of the training: verdicts of an earlier export are none of this one."""
+    return {name: told for name, told in reports.items() if name in ("measured", "dev", "predicted")}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hagane.builds import shelf
 from hagane.builds.base import label_in
 from hagane.builds.place import Place, read
+from hagane.builds.publish import REPORT
 from hagane.builds.shelf import Base, Record
 from hagane.builds.spec import STAGES, Stage, TrainFile
 from hagane.core.errors import HaganeError, NotFoundError, RefusedError, StorageError, UsageError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .training import Before
 
 HUB = "hf:"
+UNKNOWN = "unknown"  # a data set that nobody knows: there is none of that name
 VERSION = 1
 
 
@@ -65,15 +67,17 @@ def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Bef
     if shelf.NAME.fullmatch(base) and (trained.folder_of(project) / base / shelf.FILE).exists():
         told = trained.find(project, base, by=by)
         folder = Path(told["folder"])
-        label = trained.label_now(project, shelf.read_record(trained.folder_of(project), base, **trained.sealing(project)))
+        record = shelf.read_record(trained.folder_of(project), base, **trained.sealing(project))
+        label = trained.label_now(project, record)
         if label is None:
             raise RefusedError(f"the label of the model {base} is not known", hint="hagane models show NAME")
         whole = (folder / "hf").is_dir()  # of an adapter: once it is merged by an export
-        base_folder = str(folder / "hf") if whole else newest(project, base).get("base_folder", "")
+        state = newest(project, record)
+        base_folder = str(folder / "hf") if whole else (state.get("made") or {}).get("base_folder", "")
         adapter = "" if whole else str(folder / "adapter")
-        if not Path(base_folder).is_dir():
+        if not base_folder or not Path(base_folder).is_dir():
             raise NotFoundError(f"the weights of the model {base} are not here any more", hint="train it again")
-        return Before(base=base_folder, adapter=adapter, mark=told["lineage"], label=label, step=told["lineage"])
+        return Before(base=base_folder, adapter=adapter, mark=" ".join([record.lineage, *record.datasets[-1:]]), label=label, step=record.lineage, sets=tuple(sets_of(state)))
     if base.startswith(HUB):
         return Before(base=base, mark=base, label=default)
     if os.sep in base or base.endswith(".gguf") or (root / base).is_dir():
@@ -92,10 +96,27 @@ def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Bef
     return Before(base=base, mark=base, label=label)
 
 
-def newest(project: Project, name: str) -> dict[str, Any]:
-    """What the last finished stage of a run made."""
-    states = [place_of(project, name, stage).state() for stage in STAGES]
-    return next((state["made"] for state in reversed(states) if state.get("state") == "done"), {})
+def newest(project: Project, record: Record) -> dict[str, Any]:
+    """state.json of the stage that made what lies on the shelf; {} where it is gone. A later stage that says "done" may
+    be of weights that were made anew since."""
+    state = place_of(project, record.name, record.stage).state() if record.stage in STAGES else {}
+    is_it = state.get("state") == "done" and bool(record.datasets) and state.get("step") == record.datasets[-1]
+    return state if is_it else {}
+
+
+def _sets(project: Project, spec: TrainFile, stage: Stage, made: Mapping[str, Any], before: Before) -> list[str]:
+    """Ids of every data set that is in the weights: of this stage, the stages before it and their base, however far
+    back. The memorisation gate probes them all; UNKNOWN stands for what cannot be told, which no gate passes."""
+    earlier = list(before.sets)
+    if getattr(getattr(spec, stage), "base", None) is None and (last := spec.before(stage)) not in (None, "tokenizer"):
+        state = place_of(project, spec.name, str(last)).state()
+        earlier = sets_of(state) if state.get("step") == before.step else [UNKNOWN]
+    return list(dict.fromkeys([*earlier, made["dataset"]]))
+
+
+def sets_of(state: Mapping[str, Any]) -> list[str]:
+    """The data sets in the weights that a finished stage made, by its state.json."""
+    return list((state.get("made") or {}).get("sets") or [UNKNOWN])
 
 
 def finish(
@@ -106,12 +127,14 @@ def finish(
     key = place.state()["key"]
     step = Done(
         f"train.{stage}", VERSION, [dataset, *([before.step] if before.step else [])],
-        {"mark": key["mark"], "at": _now()}, {name: made.get(name) for name in ("steps", "tokens", "flops", "seconds", "dev_loss")},
+        {"mark": key["mark"], "at": datetime.now(UTC).isoformat()}, {name: made.get(name) for name in ("steps", "tokens", "flops", "seconds", "dev_loss")},
     )  # fmt: skip
     label = join(Label.parse(made["label"]), project.ledger.lineage.label_of(dataset), before.label)
     if not can_read(label, by):
         raise RefusedError("what was trained is above the clearance by now: the label of its documents rose", hint="ask an officer")
     told = {**made, "label": str(label), "measured": _measured(project, spec.name, stage, made)}
+    if stage != "tokenizer":
+        told["sets"] = _sets(project, spec, stage, made, before)
     project.ledger.audit.record(
         "train.done", principal=by.name, model=spec.name, stage=stage, run=key["mark"][:16], label=str(label),
         steps=made.get("steps"), tokens=made.get("tokens"),
@@ -149,17 +172,28 @@ def _onto_the_shelf(
     parents = [*(old.parents if old else ()), *found.parents]
     config = getattr(spec, stage)
     base = getattr(config, "base", None) or (spec.pretrain.base if spec.pretrain and spec.pretrain.base else "")
+    (folder / REPORT).unlink(missing_ok=True)  # what an earlier export passed says nothing of these weights
     _linked(Path(made["folder"]), folder / made["kind"])
     other = folder / ("hf" if made["kind"] == "adapter" else "adapter")
     shutil.rmtree(other, ignore_errors=True)
     record = Record(
-        spec.name, kind, Label.parse(made["label"]), stage, base=replace(old.base if old else Base(), name=base or (old.base.name if old else "")),
-        datasets=tuple(dict.fromkeys([*(old.datasets if old else ()), step])), parents=tuple(dict.fromkeys(parents)),
+        spec.name, kind, Label.parse(made["label"]), stage, base=_base_of(project, base, made, old),
+        datasets=(*(one for one in (old.datasets if old else ()) if one != step), step), parents=tuple(dict.fromkeys(parents)),
         lineage=old.lineage if old else "", chat="raw" if stage == "pretrain" else "template", n_params=int(made["n_params"]),
         context=int(made["context"]), reports={"measured": dict(made["measured"]), "dev": {"loss": made["dev_loss"], "bits_per_byte": made["bits_per_byte"]}},
         created_at=_now(),
     )  # fmt: skip
     trained.keep(project, record, by=by)
+
+
+def _base_of(project: Project, name: str, made: Mapping[str, Any], old: Record | None) -> Base:
+    """What it goes on from, with the licence that the base came with, or its own base did."""
+    before = old.base if old is not None else Base()
+    licence = made.get("licence") or before.licence
+    if not licence and name:
+        with contextlib.suppress(HaganeError):
+            licence = shelf.read_record(trained.folder_of(project), name, **trained.sealing(project)).base.licence
+    return replace(before, name=name or before.name, licence=licence)
 
 
 def _linked(source: Path, target: Path) -> None:
@@ -201,7 +235,7 @@ def _is_open(label: Label | None, by: Principal) -> bool:
 
 def places(project: Project, name: str, *, by: Principal) -> list[Place]:
     """Where the stages of a run lie that `by` may see."""
-    found = [Place(project.state / "runs" / name / stage) for stage in STAGES]
+    found = [place_of(project, name, stage) for stage in STAGES]
     return [place for place in found if (state := place.state()) and _is_open(_label(project, state), by)]
 
 
