@@ -314,6 +314,18 @@ def test_what_was_foretold_stands_beside_what_was_measured(company, child):
     assert made["measured"]["predicted"]["measured_s"] == 1.5
 
 
+def test_a_base_of_the_hub_is_no_reason_to_refuse_a_plan(company, child):
+    """Its size is not known before it is fetched: that is said, for the stage and for what goes on from it."""
+    company.write("train.yaml", "name: x\ntune: {data: [{file: answers.jsonl}], base: hf:kaisha/moderu, adapter: {}}\n"
+                                "prefer: {data: [{file: pairs.jsonl}]}\n")  # fmt: skip
+    with Project.open(company.path) as project:
+        told = training_export.plan(project, company.path / "train.yaml", by=project.principal())
+    assert (told["stages"], told["fits"]) == ([], True)
+    assert [line.partition(":")[0] for line in told["text"].split("\n\n")] == ["tune", "prefer"]
+    assert "hf:kaisha/moderu" in told["text"]
+    learn(company, "tune")
+
+
 def test_the_server_trains_as_a_job_while_it_syncs(company, child):
     """Hours of training keep no document from being read: the long kinds have a thread of their own."""
     with Project.open(company.path) as project, project.ledger.writer.kept("serve", socket="s"):

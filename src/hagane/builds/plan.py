@@ -9,7 +9,7 @@ of measuring. `shown`: plan_text.py. After the run `compare` says how good the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -101,12 +101,13 @@ def plan(
 
 def plan_all(
     spec: TrainFile, *, machine: Machine, data: Mapping[str, Amount] | None = None, bases: Mapping[str, Path] | None = None,
-    vocab: int = 0, prices: Prices | None = None, today: date | None = None,
+    vocab: int = 0, prices: Prices | None = None, today: date | None = None, without: Collection[Stage] = (),
 ) -> tuple[Plan, ...]:  # fmt: skip
-    """Every stage but the tokenizer, each on what the stage before would make. `data` and `bases` by stage."""
+    """Every stage but the tokenizer, each on what the stage before would make. `data` and `bases` by stage. `without`:
+    stages that cannot be planned, with those that go on from them."""
     found: list[Plan] = []
     for stage in spec.stages:
-        if stage == "tokenizer":
+        if stage == "tokenizer" or stage in without:
             continue
         base: Path | Decoder | None = (bases or {}).get(stage)
         if base is None and found:

@@ -40,13 +40,14 @@ def plan(project: Project, file: Path, *, by: Principal) -> dict[str, Any]:
     training_made.check_name(project, spec.name, by=by)
     stages = [one for one in spec.stages if one != "tokenizer"]
     data = {stage: _amount(project, spec, stage, root=root, by=by) for stage in stages}
+    unseen = _unseen(spec, stages)
     bases = {stage: path for stage in stages if (path := _base_of(project, spec, stage, root=root, by=by)) is not None}
     threads = next((told for stage in stages if (told := spec.training_of(stage).threads)), 0)
     vocab = spec.tokenizer.vocab if spec.tokenizer is not None else 0
     own = root / "prices.toml"  # the company's own prices over the shipped ones
     made = plan_all(
         spec, machine=this_machine(project.state, threads=threads), data=data, bases=bases, vocab=vocab,
-        prices=prices(own if own.is_file() else None),
+        prices=prices(own if own.is_file() else None), without=unseen,
     )  # fmt: skip
     project.ledger.audit.record("train.plan", principal=by.name, model=spec.name)
     told = {"name": spec.name, "stages": [one.json() for one in made]}
@@ -57,7 +58,19 @@ def plan(project: Project, file: Path, *, by: Principal) -> dict[str, Any]:
             require(one)
     except RefusedError as refused:
         fits = {"fits": False, "why": str(refused), "hint": refused.hint}
-    return told | fits | {"text": "\n\n".join(shown(one) for one in made)}
+    left_out = [f"{stage}: {base} is fetched when training begins; its size is not known before that" for stage, base in unseen.items()]
+    return told | fits | {"text": "\n\n".join([*(shown(one) for one in made), *left_out])}
+
+
+def _unseen(spec: TrainFile, stages: Sequence[Stage]) -> dict[Stage, str]:
+    """Stages that begin with a model of the hub, or go on from one that does, each with that model."""
+    found: dict[Stage, str] = {}
+    for stage in stages:
+        before = spec.before(stage)
+        base = found.get(before, "") if before else getattr(getattr(spec, stage), "base", None) or ""
+        if base.startswith(training_made.HUB):
+            found[stage] = base
+    return found
 
 
 def _rows(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by: Principal) -> tuple[Any, dict[str, Label], Label]:
@@ -88,6 +101,8 @@ def _base_of(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by:
     if base is None:
         return None
     named = training_made.named_base(project, base, root=root, by=by).base
+    if named.startswith(training_made.HUB):
+        return None
     return Path(named) if Path(named).exists() else catalog.find(named)
 
 
