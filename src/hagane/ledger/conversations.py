@@ -1,7 +1,7 @@
 """What people asked on the page: conversations and their turns, each with the label of all that went into it.
 
 Every reading method takes the user: nobody reads another one's. Labels are given as they are now: a document whose
-label was raised raises what quotes it. Whether they flow to the reader's clearance is asked by project/chat.py.
+label was raised raises what quotes it, and what a model answered that learnt from it. Whether they flow to the reader's clearance is asked by project/chat.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 from ..core.errors import NotFoundError
 from ..core.labels import Clearance, Label, join
 from . import db
-from .lineage import link
+from .lineage import label_known, link
 from .records import now
 
 if TYPE_CHECKING:
     from .keys import Keys
+
+MODEL = "m_"  # what the node of a model that was made here begins with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,17 +116,19 @@ class Conversations:
         made_from: Sequence[str],
         clearance: Clearance,
         replaces: str | None = None,
+        models: Sequence[str] = (),
     ) -> StoredTurn:
-        """Store a turn and what it was made from (versions); the conversation is made with its first one. The turn
-        `replaces` leaves. The conversation's label is the join of all that ever went into it. When a version has left
-        meanwhile, or its label does not flow to `clearance` any more, the answer is stored empty: see the result.
+        """Store a turn and what it was made from (versions; `models`: nodes of models that were made here); the
+        conversation is made with its first one. The turn `replaces` leaves. The conversation's label is the join of all
+        that ever went into it. When a version or model has left meanwhile, or its label does not flow to `clearance` any more, the answer is stored empty: see the result.
         Raises: NotFoundError when the conversation, or the turn to be replaced, was deleted meanwhile."""
         at = now()
         with self._db.writing() as connection:  # whoever erases waits, and then finds the edges
             kept = standing(connection, made_from)
-            label = join(turn.label, *(label for label, _ in kept.values()))
-            if len(kept) < len(set(made_from)) or not label.flows_to(clearance):
-                kept, turn = {}, replace(turn, answer=ERASED)
+            learnt = {model: label_known(connection, model) for model in models}
+            label = join(turn.label, *(label for label, _ in kept.values()), *(label for label in learnt.values() if label is not None))
+            if len(kept) < len(set(made_from)) or None in learnt.values() or not label.flows_to(clearance):
+                kept, learnt, turn = {}, {}, replace(turn, answer=ERASED)
             else:
                 turn = replace(turn, label=label)
             seq = self._place(connection, turn, user=user, title=title, at=at, replaces=replaces)
@@ -136,7 +140,7 @@ class Conversations:
             connection.execute(db.turns.insert(), db.owned(connection, db.turns, [row]))
             db.upsert(connection, db.nodes, [{"id": turn.id, "label": str(turn.label)}])
             # also the documents: a version that gives way to newer ones takes its edges along
-            link(connection, [(turn.id, [*kept, *{document for _, document in kept.values()}])])
+            link(connection, [(turn.id, [*kept, *{document for _, document in kept.values()}, *learnt])])
         return _turn(row)
 
     def standing(self, versions: Sequence[str]) -> dict[str, Label]:
@@ -235,7 +239,7 @@ def _labels_now(connection: Connection, key: ColumnElement[str], ids: Sequence[s
 
 
 def labels_now(connection: Connection, table: Table, key: ColumnElement[str], ids: Sequence[str]) -> dict[str, list[Label]]:
-    """The labels that the versions and documents behind rows of `table` (turns, feedback) carry now, by `key`."""
+    """The labels that the versions, documents and models behind rows of `table` (turns, feedback) carry now, by `key`."""
     found: dict[str, list[Label]] = {}
     e, v, d = db.edges.c, db.versions.c, db.documents.c
     joined = table.join(db.edges, e.child == table.c.id).outerjoin(db.versions, v.id == e.parent)
@@ -244,16 +248,22 @@ def labels_now(connection: Connection, table: Table, key: ColumnElement[str], id
         query = select(key, v.label, d.label).select_from(joined).where(key.in_(batch)).distinct()
         for id, *labels in connection.execute(query):
             found.setdefault(id, []).extend(Label.parse(label) for label in labels if label is not None)
+        spoken = select(key, e.parent).select_from(table.join(db.edges, e.child == table.c.id))
+        rows = connection.execute(spoken.where(key.in_(batch), e.parent.startswith(MODEL, autoescape=True)).distinct()).all()
+        learnt = {model: label_known(connection, model) for model in {model for _, model in rows}}
+        for id, model in rows:
+            if (label := learnt[model]) is not None:
+                found.setdefault(id, []).append(label)
     return found
 
 
 def known(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Those of `ids` that are kept documents or versions."""
+    """Those of `ids` that are kept documents or versions, or models made here."""
     found: set[str] = set()
     for column in (db.versions.c.id, db.documents.c.id):
         for batch in db.batches(sorted(set(ids))):
             found |= set(connection.execute(select(column).where(column.in_(batch))).scalars())
-    return found
+    return found | {id for id in ids if id.startswith(MODEL) and label_known(connection, id) is not None}
 
 
 def standing(connection: Connection, versions: Sequence[str]) -> dict[str, tuple[Label, str]]:

@@ -85,6 +85,12 @@ def owner(id: str) -> str:
     return re.split("[:#]", id, maxsplit=1)[0]
 
 
+def label_known(connection: Connection, id: str) -> Label | None:
+    """The join of the labels of a node and of all that it was made from, as far as they are known; None without a node."""
+    labels = _labels(connection, {id} | _reach(connection, {id}, up=True))
+    return join(*labels.values()) if id in labels else None
+
+
 def link(connection: Connection, children: Iterable[tuple[str, Sequence[str]]]) -> None:
     """As `Lineage.link`, within a transaction."""
     pairs = {(child, owner(parent)) for child, parents in children for parent in parents}

@@ -219,7 +219,7 @@ class _Asking:
         title = one_line(self._question, limit=TITLE)
         return project.ledger.conversations.add(
             turn, user=self._account.id, title=title, made_from=sorted(made_from), clearance=self._account.principal.clearance,
-            replaces=self._retry,
+            replaces=self._retry, models=thread.models,
         )  # fmt: skip
 
 

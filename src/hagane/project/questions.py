@@ -125,6 +125,11 @@ class Conversation:
         """The join of everything that went into the conversation."""
         return join(self._own, self._spoken, *(turn.label for turn in self.turns))
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The node of the model that answers, where it was made here."""
+        return (self._speaking.made,) if self._speaking.made else ()
+
     def ask(self, question: str, *, on_text: Callable[[str], None] | None = None) -> Answer:
         """The answer; `on_text` gets its pieces as they are sure. Raises: UsageError, AuditError, ModelError."""
         for piece in self.stream(question, whole=on_text is None):
