@@ -52,7 +52,8 @@ def curve(series: Mapping[str, Points], *, last: int = 0, zero: bool = False) ->
 
 def axis(low: float, high: float) -> tuple[float, float]:
     """Round ends of an axis that holds `low` and `high`, neither far outside; low < high."""
-    span = high - low or abs(high) or 1.0
+    span = max(high - low, 1e-9 * abs(low), 1e-9 * abs(high))
+    span = span if span > 1e-300 else 1.0  # all zero, or too small for a float's exponent
     step = 10.0 ** math.floor(math.log10(span)) / 2
     bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
     return (bottom, top) if top > bottom else (bottom, bottom + step)
