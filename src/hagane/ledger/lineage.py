@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, literal, select
 
 from ..core.errors import NotFoundError
 from ..core.labels import Label, join
@@ -87,8 +87,14 @@ def owner(id: str) -> str:
 
 def label_known(connection: Connection, id: str) -> Label | None:
     """The join of the labels of a node and of all that it was made from, as far as they are known; None without a node."""
-    labels = _labels(connection, {id} | _reach(connection, {id}, up=True))
-    return join(*labels.values()) if id in labels else None
+    if connection.execute(select(db.nodes.c.id).where(db.nodes.c.id == id)).first() is None:
+        return None
+    above = select(literal(id).label("id")).cte("above", recursive=True)
+    above = above.union(select(db.edges.c.parent).join(above, db.edges.c.child == above.c.id))
+    found: set[str] = set()
+    for table in (db.documents, db.versions, db.nodes):  # all that the ledger knows of: one query each, however many
+        found |= set(connection.execute(select(table.c.label).distinct().join(above, table.c.id == above.c.id)).scalars())
+    return join(*(Label.parse(text) for text in found))
 
 
 def link(connection: Connection, children: Iterable[tuple[str, Sequence[str]]]) -> None:
