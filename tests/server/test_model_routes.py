@@ -247,8 +247,8 @@ def test_the_axis_holds_all_values(low: float, high: float) -> None:
     low, high = sorted((low, high))
     bottom, top = axis(low, high)
     assert bottom < top
-    assert bottom <= low + 1e-9 * abs(low)
-    assert high <= top + 1e-9 * abs(high)
+    assert bottom <= low + 1e-9 * abs(low) + 1e-300
+    assert high <= top + 1e-9 * abs(high) + 1e-300
 
 
 def test_a_curve_stays_in_its_frame() -> None:
