@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("torch", reason="the extra train is not installed")
+
 from small_data import ENCODER, INTERNAL, lines, nothing, spec_of, to_text
 
 from hagane.builds.data import prepare
