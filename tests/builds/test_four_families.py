@@ -31,7 +31,7 @@ KINDS = {
     "mistral": (SMALL, ("F16", "Q8_0"), 20, 64),
     "falcon": (SMALL, ("F16", "Q8_0"), 20, 64),
     "smollm2-135m": ({"steps": 16, "rate": 5e-4}, ("F16", "Q8_0"), 6, 24),
-    "gemma3-270m": ({"steps": 9, "rate": 1e-3}, ("Q8_0",), 3, 16),
+    "gemma3-270m": ({"steps": 24, "rate": 1e-3}, ("Q8_0",), 3, 24),
 }  # base: (tuning, kinds of numbers, prompts, tokens of an answer)
 
 
