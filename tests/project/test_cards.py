@@ -8,7 +8,7 @@ import made_model
 from small_company import company_in
 
 from hagane.builds.spec import TrainFile
-from hagane.project import trained, training, training_export
+from hagane.project import trained, training_export, training_places
 from hagane.project.wire import Project
 
 SPEC = TrainFile.model_validate(
@@ -21,7 +21,7 @@ def test_an_export_leaves_cards_in_both_languages(tmp_path):
     folder = company_in(tmp_path / "company", synced=False)
     with Project.open(folder.path) as project:
         record = made_model.put(project, "our-llm", "confidential:hr")
-        place = training.place_of(project, "our-llm", "tune")
+        place = training_places.place_of(project, "our-llm", "tune")
         place.folder.mkdir(parents=True)
         made = {"stage": "tune", "steps": 12, "tokens": 3072, "loss": 1.0, "dev_loss": 1.125, "bits_per_byte": None,
                 "measured": {"seconds": 7200.0, "predicted": {"predicted_s": 3600.0}}}  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import made_model
+import played_child
 import pytest
 import small_runs
 import tiny_gguf
@@ -29,7 +30,7 @@ from hagane.core.errors import (
 from hagane.core.labels import PUBLIC, Clearance, Label
 from hagane.core.types import Principal
 from hagane.models import catalog
-from hagane.project import documents, trained, training, training_export, training_made
+from hagane.project import documents, trained, training, training_export, training_made, training_places
 from hagane.project.questions import Conversation
 from hagane.project.wire import Project
 
@@ -67,24 +68,17 @@ class Child:
 
     def launch(self, job: Mapping[str, Any], rows: Iterable[Any], *, emit: Any, stop: Any, keys: Any = None) -> dict[str, Any]:
         self.jobs.append(job)
-        label, folder = self.says or job["label"], Path(job["run"]) / "out" / "hf"
+        label = self.says or job["label"]
         emit({"event": "settled", "label": label})
         if self.ends is not None:
             raise self.ends
-        folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_text("重み")
-        return {
-            "stage": job["stage"], "kind": "hf", "folder": str(folder), "base_folder": "", "label": label, "steps": 1, "why": "done", "loss": 1.0,
-            "dev_loss": 1.1, "bits_per_byte": 0.4, "seconds": 1.5, "tokens": 64, "flops": 1e9, "n_params": 60_000, "context": 64,
-            "template": "llama", "dataset": "ds_0", "licence": "", "peak_bytes": 1,
-        }  # fmt: skip
+        return played_child.made_of(job, label)
 
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Child:
     made = Child()
-    monkeypatch.setattr(training.child, "launch", made.launch)
-    monkeypatch.setattr(training.child, "require_extra", lambda: None)
+    played_child.put_in(made, monkeypatch)
     return made
 
 
@@ -135,7 +129,7 @@ def test_a_model_that_is_being_trained_is_not_removed(project: Project, child: C
     made_model.put(project, "old-llm")
     (trained.folder_of(project) / "old-llm" / "hf").mkdir()
     learn(project, "old-llm")
-    with training.place_of(project, "new-llm", "tune").alone(), pytest.raises(StateError, match="being trained"):
+    with training_places.place_of(project, "new-llm", "tune").alone(), pytest.raises(StateError, match="being trained"):
         trained.remove(project, "new-llm", by=HR)
     assert (trained.folder_of(project) / "new-llm/model.json").is_file()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import played_child
 import pytest
 import small_runs
 from small_company import Folder, company_in
@@ -57,25 +58,16 @@ class Child:
         if stop():
             raise StoppedError("stopped")
         stage, label = job["stage"], job["label"]
-        if stage == "tokenizer":
-            return {"stage": stage, "folder": "語彙", "n_tokens": 450, "characters_per_token": 1.5, "label": label, "seconds": 0.1}
-        emit({"event": "settled", "label": label, "n_params": 1, "steps": 12, "rows": 4, "tokens": 64, "rate": 0.1})
-        folder = Path(job["run"]) / "out" / "hf"
-        folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_text("重み")
-        Log(Path(job["run"]) / "events.jsonl").write({"event": "step", "step": 1, "loss": 1.0})
-        return {
-            "stage": stage, "kind": "hf", "folder": str(folder), "base_folder": "", "label": label, "steps": 12, "why": "done", "loss": 1.0,
-            "dev_loss": 1.1, "bits_per_byte": 0.4, "seconds": 1.5, "tokens": 3072, "flops": 1e9, "n_params": 60_000, "context": 1024,
-            "template": "llama", "dataset": "ds_0", "licence": "", "peak_bytes": 1 << 28,
-        }  # fmt: skip
+        if stage != "tokenizer":
+            emit({"event": "settled", "label": label, "n_params": 1, "steps": 12, "rows": 4, "tokens": 64, "rate": 0.1})
+            Log(Path(job["run"]) / "events.jsonl").write({"event": "step", "step": 1, "loss": 1.0})
+        return played_child.made_of(job, label)
 
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Child:
     made = Child()
-    monkeypatch.setattr(training.child, "launch", made.launch)
-    monkeypatch.setattr(training.child, "require_extra", lambda: None)
+    played_child.put_in(made, monkeypatch)
     return made
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import played_child
 import pytest
 import small_runs
 from small_company import Folder, company_in
@@ -19,7 +20,7 @@ from small_company import Folder, company_in
 from hagane.builds import shelf
 from hagane.builds.publish import REPORT
 from hagane.core.errors import ChangedError, StateError
-from hagane.project import trained, training, training_export
+from hagane.project import trained, training, training_export, training_places
 from hagane.project.wire import Project
 
 QUIET: Any = lambda event: None  # noqa: E731
@@ -50,23 +51,13 @@ class Player:
             self.meanwhile()
             return {"name": job["name"], "state": self.state, "label": label, "files": [], "served": "", "why": [], "chat": "raw",
                     "n_params": 1, "context": 1, "reports": self.reports}  # fmt: skip
-        if stage == "tokenizer":
-            return {"stage": stage, "folder": "語彙", "n_tokens": 450, "characters_per_token": 1.5, "label": label, "seconds": 0.1}
-        folder = Path(job["run"]) / "out" / "hf"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.safetensors").write_text("重み")
-        return {
-            "stage": stage, "kind": "hf", "folder": str(folder), "base_folder": "", "label": label, "steps": 12, "why": "done", "loss": 1.0,
-            "dev_loss": 1.1, "bits_per_byte": 0.4, "seconds": 1.5, "tokens": 3072, "flops": 1e9, "n_params": 60_000, "context": 1024,
-            "template": "llama", "dataset": f"ds_{Path(job['run']).parent.name}_{stage}", "licence": self.licence, "peak_bytes": 1 << 28,
-        }  # fmt: skip
+        return played_child.made_of(job, label, licence=self.licence, dataset=f"ds_{Path(job['run']).parent.name}_{stage}")
 
 
 @pytest.fixture
 def player(monkeypatch: pytest.MonkeyPatch) -> Player:
     made = Player()
-    monkeypatch.setattr(training.child, "launch", made.launch)
-    monkeypatch.setattr(training.child, "require_extra", lambda: None)
+    played_child.put_in(made, monkeypatch)
     return made
 
 
@@ -124,7 +115,7 @@ def test_every_stage_is_probed(company, player):
 def test_a_run_that_is_not_of_the_record_is_refused(company, player):
     learn(company)
     with Project.open(company.path) as project:
-        training.place_of(project, "our-llm", "prefer").note(step="0" * 64)
+        training_places.place_of(project, "our-llm", "prefer").note(step="0" * 64)
     with pytest.raises(StateError, match="not here any more") as caught:
         export(company)
     assert "hagane train all" in (caught.value.hint or "")

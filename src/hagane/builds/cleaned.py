@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hagane.core.codec import document_from
+from hagane.core.labels import Label
 from hagane.core.types import Block
+from hagane.train.words import Row
 
 TIGHT = ("list_item", "row")  # blocks of these kinds follow each other without a blank line
 
@@ -26,6 +28,11 @@ def text_of(entry: Mapping[str, Any]) -> str:
         text += (_gap(last, block) if last else "") + said
         last = block
     return text
+
+
+def as_row(told: Mapping[str, Any]) -> Row:
+    """A document's text as a row, from JSON as it goes through a pipe: {"source", "line", "label", "text"}."""
+    return Row(Label.parse(told["label"]), told["source"], told["line"], told["text"])
 
 
 def _gap(last: Block, block: Block) -> str:

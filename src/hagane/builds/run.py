@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from hagane.core.labels import Label
 from hagane.core.seams import Sealer
 from hagane.core.whole_file import private_folder
 
+from .cleaned import as_row
 from .place import Log, Place
 from .spec import Stage, TrainFile
 
@@ -100,8 +100,6 @@ class StageWorker:
         return self._stage(request["job"])
 
     def _documents(self) -> Iterator[Any]:
-        from hagane.train.words import Row
-
         self._rows.flush()
         at = 0
         while True:
@@ -110,8 +108,7 @@ class StageWorker:
             if not line:
                 return
             at += len(line)
-            row = json.loads(line)
-            yield Row(Label.parse(row["label"]), row["source"], row["line"], row["text"])
+            yield as_row(json.loads(line))
 
     def _stage(self, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Events of the work, which goes on in a thread; closing this asks it to stop and waits for its checkpoint."""

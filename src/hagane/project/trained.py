@@ -126,7 +126,7 @@ def trained(project: Project, *, by: Principal) -> list[dict[str, Any]]:
             if is_open_to(None, by.clearance):
                 rows.append(_damaged(one))
         elif is_open_to(label := label_now(project, one), by.clearance):
-            rows.append(_shown(project, one, label))
+            rows.append(_shown(project, one, label, n_gone=len(_gone(project, one))))
     return rows
 
 
@@ -135,12 +135,11 @@ def find(project: Project, name: str, *, by: Principal) -> dict[str, Any]:
     Raises: NotFoundError, also for what `by` may not see; StorageError for a damaged record (to who may see everything)."""
     record, label = _seen(project, name, by=by)
     gone = _gone(project, record)
-    models = [one.name for one in _every(project) if isinstance(one, Record) and one.base.name == name]
-    seen = {row["name"] for row in trained(project, by=by)}
-    return _shown(project, record, label) | {
+    children = [one for one in _every(project) if isinstance(one, Record) and one.base.name == name]
+    return _shown(project, record, label, n_gone=len(gone)) | {
         "base_licence": record.base.licence, "base_file": record.base.file, "datasets": list(record.datasets), "lineage": record.lineage,
         "documents": len(record.parents), "gone_documents": gone, "files": [asdict(file) for file in record.files],
-        "served": record.served, "chat": record.chat, "reports": dict(record.reports), "made_from_it": [one for one in models if one in seen],
+        "served": record.served, "chat": record.chat, "reports": dict(record.reports), "made_from_it": [one.name for one in children if is_open_to(label_now(project, one), by.clearance)],
         "folder": str(folder_of(project) / name),
     }  # fmt: skip
 
@@ -162,13 +161,12 @@ def _seen(project: Project, name: str, *, by: Principal) -> tuple[Record, Label 
     return record, label
 
 
-def _shown(project: Project, record: Record, label: Label | None) -> dict[str, Any]:
-    gone = _gone(project, record)
+def _shown(project: Project, record: Record, label: Label | None, *, n_gone: int) -> dict[str, Any]:
     return {
         "name": record.name, "made": True, "kind": record.kind, "state": record.state if label is not None else "damaged", "why": record.why,
         "label": None if label is None else str(label), "raised": label is not None and not label.flows_to(record.label),
         "stage": record.stage, "size_bytes": record.size_bytes, "params": record.n_params, "context": record.context,
-        "base": record.base.name or None, "gates": gates(record.reports), "gone": len(gone), "created_at": record.created_at,
+        "base": record.base.name or None, "gates": gates(record.reports), "gone": n_gone, "created_at": record.created_at,
         "is_taken": _is_taken(project, record.name),
     }  # fmt: skip
 
@@ -217,7 +215,7 @@ def check_name(project: Project, name: str) -> None:
     """Raises: UsageError for a name that another model, the assistant or the embedder answers to."""
     shelf.check_name(name)
     embedder = project.config.embedder.name
-    if name in (ASSISTANT, embedder) or name in project.config.models or catalog.info_of(name) is not None:
+    if name in (ASSISTANT, embedder) or _is_taken(project, name):
         raise UsageError(f"a model called {name!r} is there already", hint="give it another name in train.yaml")
 
 
@@ -290,14 +288,18 @@ def served(project: Project, name: str) -> Record | None:
         if STATE in path.absolute().parts or STATE in path.resolve().parts:
             raise RefusedError("a file in .hagane is not asked by its path", hint="ask for the model by its name: hagane models")
         return None
-    there = shelf.NAME.fullmatch(name) is not None and (folder_of(project) / name / shelf.FILE).is_file()
-    if not there or _is_taken(project, name):
+    if not is_kept(project, name) or _is_taken(project, name):
         return None
     try:
         record = shelf.read_record(folder_of(project), name, **sealing(project))
     except HaganeError:
         return None
     return record if record.state == "published" and record.served else None
+
+
+def is_kept(project: Project, name: str) -> bool:
+    """Whether something lies on the shelf under the name, whoever may see it."""
+    return shelf.NAME.fullmatch(name) is not None and (folder_of(project) / name / shelf.FILE).is_file()
 
 
 def _is_taken(project: Project, name: str) -> bool:
@@ -307,7 +309,7 @@ def _is_taken(project: Project, name: str) -> bool:
 
 def is_hidden(project: Project, name: str, *, by: Principal) -> bool:
     """Whether a made model of that name exists that `by` may not see: for the audit log alone."""
-    if not shelf.NAME.fullmatch(name) or not (folder_of(project) / name / shelf.FILE).is_file():
+    if not is_kept(project, name):
         return False
     try:
         _seen(project, name, by=by)

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,16 @@ from hagane.core.labels import Label, join
 from hagane.core.machine import cores
 from hagane.core.types import Principal
 from hagane.ledger.access import can_read
+from hagane.ledger.records import now
 from hagane.ledger.steps import Done
 
-from . import training_data, training_made, training_places
+from . import training_data, training_made
+from .datasets import FOLDER as DATASETS
 from .training_data import Material
+from .training_places import place_of
 from .wire import Project
 
 VERSION = 1  # of the runs' code: raise it when the same train.yaml must be run anew
-RUNS, DATASETS = "runs", "datasets"
 SLOW = 2e10  # FLOP/s by which a tokenizer's size is chosen before anything is measured
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -117,11 +118,6 @@ def file_in(project: Project, name: str, *, by: Principal) -> Path:
     return training_data.checked_path(project, project.folder, name, by=by)
 
 
-def place_of(project: Project, name: str, stage: str) -> Place:
-    """Where a stage of a run lies."""
-    return training_places.place_of(project, name, stage)
-
-
 # --- one stage
 
 
@@ -149,7 +145,7 @@ def _one(
         dataset = _into_the_graph(project, spec, stage, found, before, key)
         seen = join(label, Label.parse(state.get("label") or str(label)))  # what it told before it was stopped stays in its events
         place.note(name=spec.name, stage=stage, key=key, file=spec.model_dump(mode="json", exclude_none=True), state="running", label=str(seen), dataset_step=dataset, user=by.name,
-                   total=spec.training_of(stage).steps, begun_at=state.get("begun_at") or _now())  # fmt: skip
+                   total=spec.training_of(stage).steps, begun_at=state.get("begun_at") or now())  # fmt: skip
         made = _run(project, spec, stage, found, before, place, root=root, label=label, by=by, emit=emit, stop=stop)
         return training_made.finish(project, spec, stage, made, found=found, before=before, place=place, dataset=dataset, by=by)
 
@@ -161,7 +157,7 @@ def _run(
     told, settled = spec.training_of(stage), Label.parse(place.state()["label"])
     job = {
         "file": spec.model_dump(mode="json", exclude_none=True), "stage": stage, "run": str(place.folder), "root": str(root),
-        "labels": {one.name: str(one.label) for one in found.files}, "label": str(label),
+        "labels": {name: str(own) for name, own in found.labels.items()}, "label": str(label),
         "base": before.base, "base_label": str(before.label), "tokenizer": before.tokenizer, "adapter": before.adapter,
         "datasets": str(project.state / DATASETS), "threads": told.threads or cores(), "flops_per_s": SLOW if stage == "tokenizer" else 0.0,
         "samples": project.keys is None,  # events lie in the open: of an encrypted project they hold no text
@@ -256,8 +252,4 @@ def _into_the_graph(project: Project, spec: TrainFile, stage: Stage, found: Mate
     done = Done("train.data", VERSION, parents, {"data": found.mark, "split": spec.split.model_dump(), "personal": dict(spec.personal)})
     steps.record([done])
     return done.id
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 

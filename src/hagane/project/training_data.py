@@ -55,6 +55,11 @@ class Material:
         return join(*(one.label for one in (*self.documents, *self.files)))
 
     @property
+    def labels(self) -> dict[str, Label]:
+        """Of the files, by the names that train.yaml has for them."""
+        return {one.name: one.label for one in self.files}
+
+    @property
     def parents(self) -> list[str]:
         """Ids of documents and of the versions that are read: a document's label counts as long as it is there."""
         return [id for one in self.documents for id in (one.id, one.version)]

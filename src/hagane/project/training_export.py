@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from hagane.builds import launch as child
 from hagane.builds import shelf
 from hagane.builds.card import data_of, write_cards
+from hagane.builds.cleaned import as_row
 from hagane.builds.publish import REPORT
 from hagane.builds.shelf import Record
 from hagane.builds.spec import NUMBERS, STAGES, ExportConfig, Stage, TrainFile, load
@@ -21,6 +22,7 @@ from hagane.core.types import Principal
 from hagane.models import catalog
 
 from . import trained, training, training_data, training_made, training_places
+from .datasets import FOLDER as DATASETS
 from .datasets import sealer_of
 from .wire import Project
 
@@ -75,15 +77,8 @@ def _unseen(spec: TrainFile, stages: Sequence[Stage]) -> dict[Stage, str]:
 
 def _rows(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by: Principal) -> tuple[Any, dict[str, Label], Label]:
     """(documents as rows, labels of files, label of all) of a stage, as far as `by` may see them."""
-    from hagane.train.words import Row
-
     found = training_data.material(project, spec, stage, root=root, by=by)
-
-    def documents() -> Iterator[Row]:
-        for one in training_data.rows(project, found):
-            yield Row(Label.parse(one["label"]), one["source"], one["line"], one["text"])
-
-    return documents, {one.name: one.label for one in found.files}, found.label
+    return lambda: map(as_row, training_data.rows(project, found)), found.labels, found.label
 
 
 def _amount(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by: Principal) -> Any:
@@ -124,7 +119,7 @@ def export(
     if label is None:
         raise RefusedError(f"the label of the model {name} is not known", hint="train it again")
     state = _newest(project, record)
-    place = training.place_of(project, name, state["stage"])
+    place = training_places.place_of(project, name, state["stage"])
     spec = TrainFile.model_validate(state["file"])
     settings = spec.export if not numbers else ExportConfig.model_validate({**spec.export.model_dump(), "numbers": list(numbers)})
     project.ledger.audit.record("export.start", principal=by.name, model=name, lineage=record.lineage, label=str(label))
@@ -146,7 +141,7 @@ def export(
 def _cards(project: Project, record: Record, spec: TrainFile, sets: Sequence[str]) -> None:
     """README.md and README.ja.md beside the files: counts and labels, no name of the data."""
     upto = STAGES[1 : STAGES.index(record.stage) + 1] if record.stage in STAGES else ()
-    states = [training.place_of(project, record.name, stage).state() for stage in upto if stage in spec.stages]
+    states = [training_places.place_of(project, record.name, stage).state() for stage in upto if stage in spec.stages]
     stages = [one["made"] for one in states if one.get("state") == "done"]
     data = data_of([Path(place) for place in sets], sealer=sealer_of(project))
     write_cards(trained.folder_of(project) / record.name, record, spec=spec, data=data, stages=stages)
@@ -178,7 +173,7 @@ def _job(project: Project, record: Record, state: Mapping[str, Any], spec: Train
     if is_adapter and not made.get("own_base") and record.base.name and catalog.info_of(record.base.name) is not None:
         with suppress(NotFoundError):
             base_file = str(catalog.find(record.base.name))
-    sets = [str(project.state / training.DATASETS / one) for one in training_made.sets_of(state)]
+    sets = [str(project.state / DATASETS / one) for one in training_made.sets_of(state)]
     return {
         "stage": "export", "name": record.name, "source": made["folder"], "folder": str(trained.folder_of(project) / record.name),
         "label": str(label), "base": made["base_folder"] if is_adapter else "", "base_file": base_file, "licence": made.get("licence") or record.base.licence,

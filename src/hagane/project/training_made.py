@@ -21,16 +21,17 @@ from hagane.builds.publish import REPORT
 from hagane.builds.shelf import Base, Record
 from hagane.builds.spec import STAGES, Stage, TrainFile
 from hagane.core.errors import HaganeError, NotFoundError, RefusedError, StorageError, UsageError
-from hagane.core.labels import EVERYTHING, PUBLIC, Label, join
+from hagane.core.labels import PUBLIC, Label, join
 from hagane.core.types import Principal
 from hagane.ledger.access import can_read
+from hagane.ledger.records import now
 from hagane.ledger.steps import Done
 from hagane.ledger.uploads import SOURCE
 from hagane.models import catalog
 
 from . import documents, trained, training_data
 from .training_data import Material
-from .training_places import kept_plan, place_of
+from .training_places import RUNS, kept_plan, place_of
 from .wire import Project
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def check_name(project: Project, name: str, *, by: Principal) -> None:
     taken = UsageError(f"a model called {name!r} is there already", hint="give it another name in train.yaml")
     for stage in STAGES:
         state = place_of(project, name, stage).state()
-        if state and not _is_open(_label(project, state), by):
+        if state and not trained.is_open_to(_label(project, state), by.clearance):
             raise taken
-    if (trained.folder_of(project) / name / shelf.FILE).exists():
+    if trained.is_kept(project, name):
         try:
             trained.find(project, name, by=by)
         except NotFoundError as cause:
@@ -64,7 +65,7 @@ def named_base(project: Project, base: str, *, root: Path, by: Principal) -> Bef
 
     default = project.label(project.config.labels.default)
 
-    if shelf.NAME.fullmatch(base) and (trained.folder_of(project) / base / shelf.FILE).exists():
+    if trained.is_kept(project, base):
         told = trained.find(project, base, by=by)
         folder = Path(told["folder"])
         record = shelf.read_record(trained.folder_of(project), base, **trained.sealing(project))
@@ -142,7 +143,7 @@ def finish(
     project.ledger.steps.record([step])
     if stage != "tokenizer":
         _onto_the_shelf(project, spec, stage, told, found=found, step=step.id, place=place, by=by)
-    place.note(state="done", made=told, step=step.id, finished_at=_now(), label=str(label), error=None, hint=None)
+    place.note(state="done", made=told, step=step.id, finished_at=now(), label=str(label), error=None, hint=None)
     return told
 
 
@@ -181,7 +182,7 @@ def _onto_the_shelf(
         datasets=(*(one for one in (old.datasets if old else ()) if one != step), step), parents=tuple(dict.fromkeys(parents)),
         lineage=old.lineage if old else "", chat="raw" if stage == "pretrain" else "template", n_params=int(made["n_params"]),
         context=int(made["context"]), reports={"measured": dict(made["measured"]), "dev": {"loss": made["dev_loss"], "bits_per_byte": made["bits_per_byte"]}},
-        created_at=_now(),
+        created_at=now(),
     )  # fmt: skip
     trained.keep(project, record, by=by)
 
@@ -229,25 +230,21 @@ def _label(project: Project, state: Mapping[str, Any]) -> Label | None:
         return None
 
 
-def _is_open(label: Label | None, by: Principal) -> bool:
-    return by.clearance == EVERYTHING if label is None else label.flows_to(by.clearance)
-
-
 def places(project: Project, name: str, *, by: Principal) -> list[Place]:
     """Where the stages of a run lie that `by` may see."""
     found = [place_of(project, name, stage) for stage in STAGES]
-    return [place for place in found if (state := place.state()) and _is_open(_label(project, state), by)]
+    return [place for place in found if (state := place.state()) and trained.is_open_to(_label(project, state), by.clearance)]
 
 
 def runs(project: Project, *, by: Principal) -> list[dict[str, Any]]:
     """The runs that `by` may see, by name, newest stage last: {"name", "stages": [...]}. On record."""
     found: dict[str, list[dict[str, Any]]] = {}
-    folder = project.state / "runs"
+    folder = project.state / RUNS
     for one in sorted(folder.iterdir()) if folder.is_dir() else ():
         for stage in STAGES:
             place = place_of(project, one.name, stage)
             state = place.state()
-            if state and _is_open(label := _label(project, state), by):
+            if state and trained.is_open_to(label := _label(project, state), by.clearance):
                 found.setdefault(one.name, []).append(_shown(place, state, label))
     project.ledger.audit.record("list", principal=by.name, what="runs", found=len(found))
     return [{"name": name, "stages": stages} for name, stages in found.items()]
@@ -260,7 +257,7 @@ def run(project: Project, name: str, *, by: Principal, behind: Mapping[str, int]
     for stage in STAGES if shelf.NAME.fullmatch(name) else ():
         place = place_of(project, name, stage)
         state = place.state()
-        if state and _is_open(label := _label(project, state), by):
+        if state and trained.is_open_to(label := _label(project, state), by.clearance):
             events = read(place.events, behind=(behind or {}).get(stage, 0))
             stages.append(_shown(place, state, label) | {"events": events})
     if not stages:
@@ -280,7 +277,3 @@ def _shown(place: Place, state: Mapping[str, Any], label: Label | None) -> dict[
         "begun_at": state.get("begun_at"), "finished_at": state.get("finished_at"), "error": state.get("error"), "hint": state.get("hint"),
         "steps": settings.get("steps"), "settings": settings, "made": state.get("made"), "seconds": state.get("seconds"),
     }  # fmt: skip
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

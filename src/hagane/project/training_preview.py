@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hagane.builds.cleaned import as_row
 from hagane.builds.preview import preview
 from hagane.builds.spec import Stage, TrainFile, load
 from hagane.core.errors import HaganeError, RefusedError
 from hagane.core.labels import Label
 from hagane.core.types import Principal
 from hagane.ledger.access import can_read
-from hagane.train.words import Row
 
 from . import training, training_data
 from .wire import Project
@@ -32,9 +31,6 @@ def look(project: Project, file: Path, stage: str, *, by: Principal) -> dict[str
     found = training_data.material(project, spec, one, root=root, by=by)
     project.ledger.audit.record("read", principal=by.name, what="training data", model=spec.name, stage=one, label=str(found.label))
 
-    def documents() -> list[Row]:
-        return [_row(told) for told in training_data.rows(project, found)]
-
     vocabulary = _vocabulary(project, spec, one, root=root, by=by)
     given: dict[str, Any] = {}
     if vocabulary is not None:
@@ -42,16 +38,12 @@ def look(project: Project, file: Path, stage: str, *, by: Principal) -> dict[str
 
         given = {"encoder": encoder_of(vocabulary), "decode": vocabulary.shown}
     made = preview(
-        spec, one, documents=documents, root=root, default=Label.parse(project.config.labels.default),
-        labels={part.name: part.label for part in found.files}, **given,
+        spec, one, documents=lambda: map(as_row, training_data.rows(project, found)), root=root, default=Label.parse(project.config.labels.default),
+        labels=found.labels, **given,
     )  # fmt: skip
     if not can_read(made.label, by):  # a row of a file may carry a label of its own
         raise RefusedError(f"{by.name} may not look at this data: some of it is above the clearance", hint="ask an officer")
     return made.as_json() | {"tokenizer": vocabulary is not None}
-
-
-def _row(told: Mapping[str, Any]) -> Row:
-    return Row(Label.parse(told["label"]), told["source"], told["line"], text=told["text"])
 
 
 def _vocabulary(project: Project, spec: TrainFile, stage: Stage, *, root: Path, by: Principal) -> Any | None:

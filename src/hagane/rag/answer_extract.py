@@ -34,13 +34,17 @@ class Extract:
     def answer(self, asked: str, passages: Sequence[Passage]) -> Iterator[AnswerPart]:
         found = units(passages, self._analyzer)
         scored = score_units(self._known, passages, found, analyzer=self._analyzer, embedder=self._embedder)
-        citer = Citer(passages)
-        separator = ""
-        for one in choose(scored, passages, n=self._n):
-            unit = one.unit
-            citation, is_new = citer.cite(unit.passage, unit.block, unit.start, unit.end)
-            yield AnswerPart(f"{separator}{unit.text}[{citation.n}]", (citation,) if is_new else ())
-            separator = "\n"
+        yield from quoted(scored, passages, n=self._n, citer=Citer(passages))
+
+
+def quoted(scored: Sequence[Scored], passages: Sequence[Passage], *, n: int, citer: Citer) -> Iterator[AnswerPart]:
+    """The sentences that `choose` takes, a line each, with their marks."""
+    separator = ""
+    for one in choose(scored, passages, n=n):
+        unit = one.unit
+        citation, is_new = citer.cite(unit.passage, unit.block, unit.start, unit.end)
+        yield AnswerPart(f"{separator}{unit.text}[{citation.n}]", (citation,) if is_new else ())
+        separator = "\n"
 
 
 def choose(scored: Sequence[Scored], passages: Sequence[Passage], *, n: int) -> list[Scored]:

@@ -24,7 +24,7 @@ from .answer_check import check
 from .answer_choose import score_units
 from .answer_cite import Citer
 from .answer_evidence import Evidence, gather, shown
-from .answer_extract import choose
+from .answer_extract import quoted
 from .answer_support import Asked, units
 
 LEAST_EVIDENCE = 100  # characters of passages, however short a model's context is
@@ -91,10 +91,7 @@ class Generate:
                 seen.add(verdict.text)
         if not seen and not is_silent:
             self.quoted = True
-            for at, one in enumerate(choose(scored, passages, n=self._config.sentences)):
-                unit = one.unit
-                citation, is_new = citer.cite(unit.passage, unit.block, unit.start, unit.end)
-                yield AnswerPart(f"{chr(10) * bool(at)}{unit.text}[{citation.n}]", (citation,) if is_new else ())
+            yield from quoted(scored, passages, n=self._config.sentences, citer=citer)
 
     def _room(self, asked: str) -> int:
         """Characters of the passages: `evidence`, or what the model's context leaves, taking a token for a character."""

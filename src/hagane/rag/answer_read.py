@@ -23,7 +23,7 @@ from .answer_check import check
 from .answer_choose import Scored, score_units
 from .answer_cite import Citer
 from .answer_evidence import Evidence, harmless
-from .answer_extract import choose
+from .answer_extract import quoted
 from .answer_passages import Shown, pick
 from .answer_support import Asked, Unit, units
 
@@ -76,10 +76,7 @@ class Read:
             yield AnswerPart(f"{text}[{citation.n}]", (citation,))
             return
         self.quoted = True
-        for at, one in enumerate(choose(scored, passages, n=self._config.sentences)):
-            unit = one.unit
-            citation, is_new = citer.cite(unit.passage, unit.block, unit.start, unit.end)
-            yield AnswerPart(f"{chr(10) * bool(at)}{unit.text}[{citation.n}]", (citation,) if is_new else ())
+        yield from quoted(scored, passages, n=self._config.sentences, citer=citer)
 
     def _written(self, asked: str, shown: Sequence[Shown]) -> str:
         """The line that the model writes, greedily, to the end of the line or of its answer."""
