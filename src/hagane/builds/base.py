@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, NotFoundError, RefusedError
 from ..core.labels import PUBLIC, Label
-from ..models.catalog import adapter_of, find, folder_of, info_of
+from ..models.catalog import find, folder_of, info_of
 from ..models.gguf import read_header
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def open_base(name_or_path: str, *, cache: Path | None = None, default: Label | 
             raise NotFoundError(f"{folder} holds no config.json", hint="name a Hugging Face folder or a .gguf file")
         return base.open_folder(folder, label=default)
     listed = info_of(name_or_path, cache=cache)
-    if listed and adapter_of(listed.name):
+    if listed and listed.base:
         raise RefusedError(f"{listed.name} is an adapter beside {listed.base}", hint=f"take {listed.base} as the base")
     file = find(name_or_path, cache=cache)
     values = read_header(file).values

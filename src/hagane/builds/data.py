@@ -40,6 +40,7 @@ from hagane.train.words import Batch
 
 from .near import NearCopies
 from .origins import DocumentRows, Documents, Origin, check_stage, guard_of, origins_of, parents_of, shapes_of
+from .settle import context_of
 from .spec import Stage, TrainFile
 from .trace import MADE_FROM, rows_folder
 
@@ -117,7 +118,7 @@ def prepare(
     origins = origins_of(spec, stage, documents=documents, root=root, labels=labels, default=default)
     check_stage(stage, shapes_of(origins))
     told = spec.training_of(stage)
-    T = tokens or told.tokens or (512 if stage == "pretrain" else 1024)
+    T = tokens or context_of(spec, stage)
     emit({"event": "data", "what": "reading", "recognised": [origin.name for origin in origins]})
     work = _Work(spec, origins, encoder, sealer, emit, stop)
     place = folder / work.id
@@ -274,7 +275,7 @@ def _pairs(work: _Work, place: Path, *, T: int, given: bool) -> Prepared:
         return PairFeed(train, T=T, rows=rows, seed=order), PairFeed(dev, T=T, rows=rows, seed=SPLIT_SEED).dev() if dev else ()
 
     n_tokens = sum(pair.n_tokens for pair in train)
-    n_learnt = sum(sum(answer.learnt) for pair in pairs for answer in (pair.chosen,))
+    n_learnt = sum(sum(pair.chosen.learnt) for pair in pairs)
     return Prepared(
         feed=None, dev=(), label=seen.label, n_documents=len(train), n_tokens=n_tokens,
         n_rows=PairFeed(train, T=T, rows=1, seed=0).n_steps, T=T, dataset_id=place.name, folder=place, mark=f"{place.name} {T}",

@@ -23,12 +23,25 @@ from hagane.core.errors import HaganeError, StateError, StorageError
 from hagane.core.seams import Sealer
 from hagane.core.whole_file import private_folder, write_whole
 
+from .shelf import key_of
+
 FORMAT = 1
 STATES = ("running", "stopped", "failed", "done")
 OPEN = frozenset({"format", "stage", "state", "settings", "seconds", "total"})  # what the child needs, and no content
 SEALED = "sealed"  # the field of state.json that holds all others
 CONTENT = frozenset({"recognised", "prompt", "text"})  # fields of events
 MAX_LINES = 4000  # of events.jsonl that are read for a page
+
+
+def take_place(aside: Path, out: Path) -> None:
+    """`aside` under the name `out`, whatever stood there. Raises: StorageError."""
+    try:
+        if out.exists():
+            shutil.rmtree(out)
+        out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.replace(aside, out)
+    except OSError as cause:
+        raise StorageError(f"{out.name} cannot be written: {cause.strerror}", hint="free space") from cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +94,7 @@ class Place:
         if sealer is not None:
             inner = json.dumps({name: value for name, value in told.items() if name not in OPEN}, ensure_ascii=False).encode()
             lies = {name: value for name, value in told.items() if name in OPEN}
-            lies[SEALED] = base64.b64encode(sealer.seal(self._key, inner, bound=self._bound)).decode()
+            lies[SEALED] = base64.b64encode(sealer.seal(key_of(self.folder.parent.name), inner, bound=self._bound)).decode()
         elif SEALED in told and set(told) - OPEN - {SEALED}:
             raise StorageError(f"the state of {self.folder.parent.name} is encrypted", hint="hagane.yaml must name encryption.key")
         write_whole(self.folder / "state.json", (json.dumps(lies, ensure_ascii=False, indent=1) + "\n").encode())
@@ -93,13 +106,9 @@ class Place:
         if SEALED not in lies:
             return bare
         try:
-            return {**bare, **json.loads(self.sealer.open(self._key, base64.b64decode(lies[SEALED]), bound=self._bound))}
+            return {**bare, **json.loads(self.sealer.open(key_of(self.folder.parent.name), base64.b64decode(lies[SEALED]), bound=self._bound))}
         except (HaganeError, ValueError, TypeError) as cause:
             raise StorageError(f"the state of {self.folder.parent.name} is damaged", hint="begin anew with --again") from cause
-
-    @property
-    def _key(self) -> str:
-        return f"model:{self.folder.parent.name}"
 
     @property
     def _bound(self) -> bytes:

@@ -90,7 +90,7 @@ def plan(
     whole = Flops(*(value * job.steps for value in asdict(made).values()))
     offers = gpu_offers(job, table=table, day=day)
     epochs = n_tokens / (data.packed(job.tokens) * job.tokens) if data else 0.0
-    origin = base.name if isinstance(base, Path) else "" if _from_scratch(spec, stage) else "the stage before"
+    origin = base.name if isinstance(base, Path) else "" if spec.is_from_scratch(stage) else "the stage before"
     return Plan(
         spec.name, stage, origin, decoder, decoder.n_params, job.n_trained, job.tokens, job.rows, job.micro_rows,
         job.steps, settled.rate, job.optimiser, epochs, n_tokens, bool(data and data.estimated) or data is None, whole,
@@ -132,16 +132,12 @@ def flops_per_s(spec: TrainFile, stage: Stage, *, machine: Machine, **rest: Any)
     return plan(spec, stage, machine=machine, **rest).flops_per_s
 
 
-def _from_scratch(spec: TrainFile, stage: Stage) -> bool:
-    return stage == "pretrain" and spec.pretrain is not None and spec.pretrain.base is None
-
-
 def _job(
     spec: TrainFile, stage: Stage, machine: Machine, data: Amount | None, base: Path | Decoder | None, vocab: int, fit: Fit
 ) -> tuple[Decoder, Job, Any, float]:
     """The decoder, the job, what was settled, and the FLOP/s that the job reaches."""
     speed, job, settled, decoder = machine.speed.products * 0.6, None, None, None
-    for _ in range(_ROUNDS if _from_scratch(spec, stage) and spec.pretrain.budget else 1):  # type: ignore[union-attr]
+    for _ in range(_ROUNDS if spec.is_from_scratch(stage) and spec.pretrain.budget else 1):  # type: ignore[union-attr]
         decoder, recipe = _decoder(spec, stage, base, vocab, speed)
         job, settled = _settled(spec, stage, decoder, recipe, data, speed)
         counted = float(recipe.shape.flops_per_token) * job.positions if recipe else flops(job).total  # as the recipe spends
@@ -154,7 +150,7 @@ def _job(
 
 
 def _decoder(spec: TrainFile, stage: Stage, base: Path | Decoder | None, vocab: int, speed: float) -> tuple[Decoder, Any]:
-    if _from_scratch(spec, stage):
+    if spec.is_from_scratch(stage):
         told = spec.tokenizer.vocab if spec.tokenizer is not None else 0
         recipe = recipe_of(spec, vocab=vocab or told or vocab_for(params_of(spec, flops_per_s=speed)), flops_per_s=speed)
         return from_shape(recipe.shape, spec.pretrain.family), recipe  # type: ignore[union-attr]
@@ -164,7 +160,7 @@ def _decoder(spec: TrainFile, stage: Stage, base: Path | Decoder | None, vocab: 
 
 
 def _settled(spec: TrainFile, stage: Stage, decoder: Decoder, recipe: Any, data: Amount | None, speed: float) -> tuple[Job, Any]:
-    adapter = getattr(getattr(spec, stage), "adapter", None)
+    adapter = spec.adapter_of(stage)
     tokens = context_of(spec, stage, longest=decoder.longest if recipe is None else None)
     amount = data or Amount(recipe.tokens if recipe else 300_000, 1000, 1.0 if recipe else 0.4, estimated=True)
     per_token = float(recipe.shape.flops_per_token) if recipe else 6.0 * decoder.n_params

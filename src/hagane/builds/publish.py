@@ -174,7 +174,7 @@ class _Export:
             if base is None:
                 raise UsageError(f"{self.source.name} is an adapter", hint="name the base that it was trained on")
             self._now("merge")
-            self._merge(base, family)
+            self._merge(base)
             shutil.copytree(self.source, self.making / "adapter")
         else:
             check_folder(self.source)
@@ -189,7 +189,7 @@ class _Export:
         )
         self.config = read_json(self.hf / "config.json")
 
-    def _merge(self, base: Path, family: str | None) -> None:
+    def _merge(self, base: Path) -> None:
         from ..train.merge import merge
         from ..train.reference import tokens_of
         from .gate import questions

@@ -110,11 +110,12 @@ def push(
         hub.create(private=private)
         emit({"event": "push", "doing": "compare", "total": len(files)})
         large = hub.large(files)
+        stored: dict[str, str] = {}
         for number, one in enumerate(files):
             if one.path in large:
                 emit({"event": "push", "doing": "upload", "file": one.path, "done": number, "total": len(files)})
-                hub.upload(one)
-        commit = hub.commit(files, large, summary=f"Publish {report['name']}")
+                stored[one.path] = hub.upload(one)
+        commit = hub.commit(files, stored, summary=f"Publish {report['name']}")
     return Pushed(
         hub.repository, f"{hub.endpoint}/{hub.repository}", commit, len(files), sum(one.size for one in files)
     )
@@ -249,7 +250,8 @@ class _Hub:
         modes = {row["path"]: row["uploadMode"] for row in said.get("files", ()) if isinstance(row, dict)}
         return frozenset(one.path for one in files if modes.get(one.path, "lfs") == "lfs" or one.size > SMALL_BYTES)
 
-    def upload(self, one: _File) -> None:
+    def upload(self, one: _File) -> str:
+        """Into the storage for large files; its sha256."""
         sha256 = one.sha256()
         value = {"operation": "upload", "transfers": ["basic", "multipart"], "hash_algo": "sha256",
                  "objects": [{"oid": sha256, "size": one.size}]}  # fmt: skip
@@ -259,7 +261,7 @@ class _Hub:
             raise ModelError(f"the hub takes no {one.path}", hint="is there room in the account?")
         actions = row.get("actions") or {}
         if "upload" not in actions:
-            return  # it is there already
+            return sha256  # it is there already
         todo = actions["upload"]
         header = todo.get("header") or {}
         if "chunk_size" in header:
@@ -271,6 +273,7 @@ class _Hub:
             body = json.dumps({"oid": sha256, "size": one.size}).encode()
             own = urlsplit(actions["verify"]["href"]).netloc == urlsplit(self.endpoint).netloc
             self._checked(self._ask("POST", actions["verify"]["href"], body=body, headers=LFS, own=own))
+        return sha256
 
     def _put(self, url: str, data: bytes | IO[bytes], header: Mapping[str, Any]) -> str:
         answer = self._ask("PUT", url, body=data, headers={name: str(said) for name, said in header.items()}, own=False)
@@ -288,11 +291,11 @@ class _Hub:
         body = json.dumps({"oid": sha256, "parts": parts}).encode()
         self._checked(self._ask("POST", done, body=body, headers=LFS, own=False))
 
-    def commit(self, files: list[_File], large: frozenset[str], *, summary: str) -> str:
+    def commit(self, files: list[_File], stored: Mapping[str, str], *, summary: str) -> str:
         lines: list[dict[str, Any]] = [{"key": "header", "value": {"summary": summary, "description": ""}}]
         for one in files:
-            if one.path in large:
-                value = {"path": one.path, "algo": "sha256", "oid": one.sha256(), "size": one.size}
+            if one.path in stored:
+                value = {"path": one.path, "algo": "sha256", "oid": stored[one.path], "size": one.size}
                 lines.append({"key": "lfsFile", "value": value})
             else:
                 content = base64.b64encode(one.whole()).decode()

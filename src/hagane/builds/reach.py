@@ -28,8 +28,8 @@ def notes_of(
     spec: TrainFile, stage: Stage, job: Job, mine: Offer, offers: Sequence[Offer], *, data: Amount | None, speed: Speed
 ) -> tuple[str, ...]:
     """Sentences for the end of a plan, the gravest first."""
-    scratch = stage == "pretrain" and spec.pretrain is not None and spec.pretrain.base is None
-    notes = [*_does_not_fit(mine), *_too_long(job, mine, offers, speed, scratch=scratch)]
+    scratch = spec.is_from_scratch(stage)
+    notes = [*_does_not_fit(mine), *_too_long(mine, offers, speed, scratch=scratch)]
     if scratch:
         notes += _from_scratch(job, data)
     if not scratch and job.steps < FEW_STEPS:
@@ -46,7 +46,7 @@ def _does_not_fit(mine: Offer) -> list[str]:
     return [] if mine.fits else [f"it does not run here: {mine.why}"]
 
 
-def _too_long(job: Job, mine: Offer, offers: Sequence[Offer], speed: Speed, *, scratch: bool) -> list[str]:
+def _too_long(mine: Offer, offers: Sequence[Offer], speed: Speed, *, scratch: bool) -> list[str]:
     if mine.hours <= LONG_DAYS * 24:
         return []
     best = min((one for one in offers if one.fits), key=lambda one: one.hours, default=None)

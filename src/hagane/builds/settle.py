@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hagane.core.errors import UsageError
+from hagane.train import scaling
 
 from .spec import Stage, TrainFile, hours, number
 
@@ -59,7 +60,7 @@ def params_of(spec: TrainFile, *, flops_per_s: float) -> int:
         return number(wanted.params)
     if wanted.budget is None:
         return 0
-    return max(20_000, int(math.sqrt(hours(wanted.budget) * 3600 * flops_per_s / 120)))  # 6 N 20 N
+    return max(scaling.MIN_PARAMS, int(scaling.params_for(hours(wanted.budget) * 3600 * flops_per_s)))
 
 
 def vocab_for(params: int) -> int:
@@ -79,14 +80,12 @@ def context_of(spec: TrainFile, stage: Stage, *, longest: int | None = None) -> 
 
 def recipe_of(spec: TrainFile, *, vocab: int, flops_per_s: float) -> Any:
     """The model from one dial; a `scaling.Recipe`. Raises: UsageError."""
-    from hagane.train.scaling import recipe, recipe_for_budget
-
     wanted, context = spec.pretrain, context_of(spec, "pretrain")
     assert wanted is not None
     if wanted.params is not None:
-        return recipe(params=number(wanted.params), vocab=vocab, context=context)
+        return scaling.recipe(params=number(wanted.params), vocab=vocab, context=context)
     assert wanted.budget is not None
-    return recipe_for_budget(hours=hours(wanted.budget), flops_per_s=flops_per_s, vocab=vocab, context=context)
+    return scaling.recipe_for_budget(hours=hours(wanted.budget), flops_per_s=flops_per_s, vocab=vocab, context=context)
 
 
 def settle(
@@ -95,7 +94,7 @@ def settle(
 ) -> Settled:  # fmt: skip
     """Everything that the loop wants. `n_rows`: packed rows of an epoch. `recipe`: of a model from scratch."""
     told = spec.training_of(stage)
-    adapter = getattr(getattr(spec, stage), "adapter", None) is not None
+    adapter = spec.adapter_of(stage) is not None
     rows = told.rows or (max(1, recipe.batch_tokens // tokens) if recipe else max(1, min(8, n_rows // 20)))
     steps = told.steps or _steps(told.epochs, rows=rows, n_rows=n_rows, tokens=tokens, recipe=recipe)
     optimiser = told.optimiser if told.optimiser != "auto" else ("adamw" if adapter else "muon")
@@ -103,7 +102,7 @@ def settle(
     step_s = flops_per_token * rows * tokens / max(flops_per_s, 1.0)
     return Settled(
         tokens=tokens, rows=rows, micro_rows=told.micro_rows or max(1, min(rows, MICRO_TOKENS // tokens)), steps=steps, rate=rate,
-        warmup=told.warmup or min(2000, max(1, min(steps // 10, max(10, steps // 50)))), decay=told.decay, optimiser=optimiser,
+        warmup=told.warmup or scaling.warmup_for(steps), decay=told.decay, optimiser=optimiser,
         weight_decay=(0.0 if adapter else 0.1) if told.weight_decay is None else told.weight_decay, clip=told.clip,
         seed=told.seed, dev_every=told.dev_every or max(1, steps // 20), patience=told.patience,
         save_every=told.save_every or max(1, min(steps, round(SAVE_S / max(step_s, 1e-3)))), keep=told.keep,
@@ -121,9 +120,9 @@ def _steps(epochs: float, *, rows: int, n_rows: int, tokens: int, recipe: Any | 
 def _rate(stage: Stage, n_params: int, *, adapter: bool, optimiser: str) -> float:
     if adapter:
         return 2e-4 if stage != "prefer" else 5e-5
-    compute = 120.0 * n_params * n_params
+    compute = 6.0 * scaling.TOKENS_PER_PARAM * n_params * n_params
     share = 0.1 if optimiser == "muon" else 0.01
-    return min(0.02, 0.3118 * compute**-0.1250) * share * (0.25 if stage == "prefer" else 1.0)
+    return min(scaling.MAX_RATE, scaling.learning_rate_for(compute)) * share * (0.25 if stage == "prefer" else 1.0)
 
 
 def loop_settings(settled: Mapping[str, Any]) -> Any:

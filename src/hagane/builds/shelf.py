@@ -182,7 +182,7 @@ def every(models: Path, *, sealer: Sealer | None = None, strict: bool = False) -
 
 def sealed(data: bytes, name: str, *, sealer: Sealer | None, bound: bytes) -> bytes:
     """`data` as it lies in the folder of the model or run `name`: as it is, or sealed under the model's key."""
-    return data if sealer is None else SEALED + sealer.seal(_key(name), data, bound=bound)
+    return data if sealer is None else SEALED + sealer.seal(key_of(name), data, bound=bound)
 
 
 def opened(data: bytes, name: str, *, sealer: Sealer | None, bound: bytes, strict: bool = False) -> bytes:
@@ -193,7 +193,7 @@ def opened(data: bytes, name: str, *, sealer: Sealer | None, bound: bytes, stric
         return data
     if sealer is None:
         raise StorageError(f"the record of model {name} is encrypted", hint="hagane.yaml must name encryption.key")
-    return sealer.open(_key(name), data[len(SEALED) :], bound=bound)
+    return sealer.open(key_of(name), data[len(SEALED) :], bound=bound)
 
 
 def reseal(file: Path, name: str, *, opener: Sealer | None, sealer: Sealer | None, bound: bytes) -> None:
@@ -202,7 +202,8 @@ def reseal(file: Path, name: str, *, opener: Sealer | None, sealer: Sealer | Non
     write_whole(file, sealed(data, name, sealer=sealer, bound=bound))
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """Whose key seals what is kept of a model."""
     return f"model:{name}"
 
 

@@ -228,6 +228,15 @@ class TrainFile(Config):
         settings: TrainingConfig = getattr(getattr(self, stage), "training", TrainingConfig())
         return settings
 
+    def is_from_scratch(self, stage: Stage) -> bool:
+        """Whether the stage makes new weights."""
+        return stage == "pretrain" and self.pretrain is not None and self.pretrain.base is None
+
+    def adapter_of(self, stage: Stage) -> AdapterConfig | None:
+        """The adapter that the stage learns; None where it learns whole weights."""
+        found: AdapterConfig | None = getattr(getattr(self, stage), "adapter", None)
+        return found
+
     def before(self, stage: Stage) -> Stage | None:
         """The stage whose model this one goes on from; None where it has its own base or begins anew."""
         if stage in ("tokenizer", "pretrain") or getattr(self, stage).base is not None:

@@ -7,22 +7,21 @@ again, opens its newest sound checkpoint, and ends with the bits of a run that w
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hagane.core.errors import StoppedError, StorageError
-from hagane.core.labels import Label, join
+from hagane.core.errors import StoppedError
+from hagane.core.labels import PUBLIC, Label, join
 from hagane.core.seams import Sealer
+from hagane.train.template import BY_ARCHITECTURE
 
 from .data import Prepared, prepare
-from .place import Log, Place
+from .place import Log, Place, take_place
 from .settle import context_of, loop_settings, recipe_of, settle
-from .spec import PretrainConfig, Stage, TrainFile
-from .stage_tokenizer import TEMPLATES
+from .spec import Stage, TrainFile
 
 LINES = 2000  # steps of a run that events.jsonl keeps; more are thinned out
 TELL_S = 0.5  # the parent hears of steps at most this often
@@ -83,7 +82,7 @@ class Training:
 
     @property
     def _from_scratch(self) -> bool:
-        return isinstance(self.config, PretrainConfig) and self.config.base is None
+        return self.spec.is_from_scratch(self.stage)
 
     def _speed(self) -> float:
         """FLOP/s that this machine reaches on the stage, as plan sees it: a budget of hours then takes that long."""
@@ -100,7 +99,7 @@ class Training:
     def _base(self) -> tuple[Path, str, Label]:
         """(folder of the tokenizer or base, template, label)."""
         if self._from_scratch:
-            return Path(self.job["tokenizer"]), TEMPLATES[self.config.family], Label.parse("public")
+            return Path(self.job["tokenizer"]), BY_ARCHITECTURE[self.config.family], PUBLIC
         from .base import open_base
 
         base = open_base(self.job["base"], default=Label.parse(self.job["base_label"]))
@@ -133,7 +132,7 @@ class Training:
 
         settings = loop_settings(kept)
         facts = {"model": fingerprint(model), "stage": self.stage, "data": data.mark}
-        adapter = getattr(self.config, "adapter", None)
+        adapter = self.spec.adapter_of(self.stage)
         judge = None
         if adapter is not None:
             from hagane.train.quantised import quantise
@@ -151,7 +150,6 @@ class Training:
             model, self._objective(judge), data.feed, settings, folder=self.place.checkpoints, dev=data.dev, facts=facts,
             watch=self._watch, stop=self._stop,
         )  # fmt: skip
-        self._run = run
         began = self.place.state().get("seconds", 0.0)
         started = time.perf_counter()
         try:
@@ -161,7 +159,7 @@ class Training:
             self.place.note(seconds=round(began + time.perf_counter() - started, 2))
         if done.why == "stopped":
             raise StoppedError(f"stopped after {done.step} of {settings.steps} steps", hint="the same command goes on")
-        return self._made(model, run, done, folder)
+        return self._made(model, done, folder)
 
     def _objective(self, judge: Any | None) -> Any:
         from hagane.train.objectives import NextToken, Preference
@@ -213,7 +211,7 @@ class Training:
 
     # -- what came of it
 
-    def _made(self, model: Any, run: Any, done: Any, folder: Path) -> dict[str, Any]:
+    def _made(self, model: Any, done: Any, folder: Path) -> dict[str, Any]:
         from hagane.train.model import n_parameters
         from hagane.train.model_folder import save_folder
         from hagane.train.tune import save_adapter
@@ -221,7 +219,7 @@ class Training:
         aside = self.place.folder / ".making"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
-        kind = "adapter" if getattr(self.config, "adapter", None) is not None else "hf"
+        kind = "adapter" if self.spec.adapter_of(self.stage) is not None else "hf"
         longest, n_params, base = _longest(model), n_parameters(model), folder
         if kind == "adapter":
             save_adapter(model, aside / kind)
@@ -231,12 +229,7 @@ class Training:
         else:
             save_folder(model, aside / kind)
         self._dress(folder, aside / kind)
-        try:
-            if self.place.out.exists():
-                shutil.rmtree(self.place.out)
-            os.replace(aside, self.place.out)
-        except OSError as cause:
-            raise StorageError(f"{self.place.out} cannot be written: {cause.strerror}", hint="free space") from cause
+        take_place(aside, self.place.out)
         state = self.place.state()
         tokens = done.step * self._kept["rows"] * self._kept["tokens"]
         losses = [event for event in _steps(self.place) if "loss" in event]
@@ -269,11 +262,12 @@ class Training:
         import json
 
         from hagane.train.base import settle as settle_template
+        from hagane.train.tokenizer import CARD
 
         for name in TOKENIZER_FILES:
             if (folder / name).is_file() and not (out / name).exists():
                 shutil.copyfile(folder / name, out / name)
-        card = out / "hagane.json"
+        card = out / CARD
         said = json.loads(card.read_text("utf-8")) if card.is_file() else {}
         said |= {"label": str(self.label), "template": self.vocabulary.family.name, "stage": self.stage,
                  "end_of_document": self.vocabulary.end_of_document}  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
@@ -10,16 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hagane.core.errors import StateError, StorageError, UsageError
+from hagane.core.errors import StateError, UsageError
 from hagane.core.labels import Label
 
-from .place import Place
+from .place import Place, take_place
 from .settle import params_of, vocab_for
 from .spec import TokenizerConfig, TrainFile
 
 LOOKED = 200  # texts that the report is made from
-TEMPLATES = {"llama": "llama", "mistral": "mistral", "falcon": "falcon", "gemma": "gemma", "gemma3_text": "gemma",
-             "qwen2": "qwen", "qwen3": "qwen"}  # fmt: skip
 
 
 def make(
@@ -27,12 +24,12 @@ def make(
     emit: Callable[[Mapping[str, Any]], None],
 ) -> dict[str, Any]:  # fmt: skip
     """Train the tokenizer into out/tokenizer. Raises: UsageError for no text, StorageError."""
-    from hagane.train.template import family
+    from hagane.train.template import BY_ARCHITECTURE, family
     from hagane.train.tokenizer import train_byte_bpe, train_sentencepiece
 
     told = spec.tokenizer or TokenizerConfig()
     began = time.perf_counter()
-    kind = family(TEMPLATES[spec.pretrain.family if spec.pretrain else "llama"])
+    kind = family(BY_ARCHITECTURE[spec.pretrain.family if spec.pretrain else "llama"])
     wanted = told.vocab or vocab_for(params_of(spec, flops_per_s=job["flops_per_s"]) if spec.pretrain else 8_000_000)
     emit({"event": "stage", "stage": "tokenizer", "wanted": wanted})
     train = train_sentencepiece if told.kind == "sentencepiece" else train_byte_bpe
@@ -52,7 +49,7 @@ def make(
             tried.append(wanted)
             wanted = int(fits[1])  # few texts fill no large vocabulary
     out = place.out / "tokenizer"
-    _take_place(aside, out)
+    take_place(aside, out)
     fits = _fit(out, texts_of(spec, job, documents))
     return {
         "stage": "tokenizer", "folder": str(out), "n_tokens": made.n_tokens, "kind": made.kind, "n_texts": made.n_texts,
@@ -69,16 +66,6 @@ def texts_of(spec: TrainFile, job: Mapping[str, Any], documents: Callable[[], It
     labels = {name: Label.parse(text) for name, text in job["labels"].items()}
     origins = origins_of(spec, "tokenizer", documents=documents, root=Path(job["root"]), labels=labels, default=Label.parse(job["label"]))
     return (text for origin in origins for row in guard(origin) for text in row.texts())
-
-
-def _take_place(aside: Path, out: Path) -> None:
-    try:
-        if out.exists():
-            shutil.rmtree(out)
-        out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.replace(aside, out)
-    except OSError as cause:
-        raise StorageError(f"{out.name} cannot be written: {cause.strerror}", hint="free space") from cause
 
 
 def _fit(folder: Path, texts: Iterator[str]) -> float:

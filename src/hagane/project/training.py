@@ -27,7 +27,7 @@ from hagane.core.errors import (
     UsageError,
     nearest,
 )
-from hagane.core.labels import Label, join
+from hagane.core.labels import PUBLIC, Label, join
 from hagane.core.machine import cores
 from hagane.core.types import Principal
 from hagane.ledger.access import can_read
@@ -53,7 +53,7 @@ class Before:
     tokenizer: str = ""
     adapter: str = ""
     mark: str = ""
-    label: Label = Label.parse("public")  # noqa: RUF009 - frozen
+    label: Label = PUBLIC
     step: str = ""
     sets: tuple[str, ...] = ()  # data sets in the weights of a base that was made here
 
@@ -74,7 +74,7 @@ def train(
     training_made.check_name(project, spec.name, by=by)
     done: list[dict[str, Any]] = []
     for one in wanted:
-        if one == "pretrain" and spec.pretrain is not None and spec.pretrain.base is None and "tokenizer" not in wanted:
+        if spec.is_from_scratch(one) and "tokenizer" not in wanted:
             _one(project, _with_tokenizer(spec), "tokenizer", root=root, by=by, emit=emit, stop=stop, again=again)
         chosen = _with_tokenizer(spec) if one == "tokenizer" else spec
         done.append(_one(project, chosen, one, root=root, by=by, emit=emit, stop=stop, again=again))

@@ -45,10 +45,9 @@ def plan(project: Project, file: Path, *, by: Principal) -> dict[str, Any]:
     unseen = _unseen(spec, stages)
     bases = {stage: path for stage in stages if (path := _base_of(project, spec, stage, root=root, by=by)) is not None}
     threads = next((told for stage in stages if (told := spec.training_of(stage).threads)), 0)
-    vocab = spec.tokenizer.vocab if spec.tokenizer is not None else 0
     own = root / "prices.toml"  # the company's own prices over the shipped ones
     made = plan_all(
-        spec, machine=this_machine(project.state, threads=threads), data=data, bases=bases, vocab=vocab,
+        spec, machine=this_machine(project.state, threads=threads), data=data, bases=bases,
         prices=prices(own if own.is_file() else None), without=unseen,
     )  # fmt: skip
     project.ledger.audit.record("train.plan", principal=by.name, model=spec.name)

@@ -52,8 +52,8 @@ def _vocabulary(project: Project, spec: TrainFile, stage: Stage, *, root: Path, 
 
     if stage == "tokenizer" or find_spec("tokenizers") is None:
         return None
-    from hagane.builds.stage_tokenizer import TEMPLATES
     from hagane.train.encoder import open_vocabulary
+    from hagane.train.template import BY_ARCHITECTURE
 
     try:
         before = training._before(project, spec, stage, root=root, by=by)
@@ -61,7 +61,7 @@ def _vocabulary(project: Project, spec: TrainFile, stage: Stage, *, root: Path, 
         if not (folder / "tokenizer.json").is_file():
             return None
         family = spec.pretrain.family if spec.pretrain else ""
-        template = getattr(getattr(spec, stage), "template", None) or _template_of(folder) or TEMPLATES.get(family)
+        template = getattr(getattr(spec, stage), "template", None) or _template_of(folder) or BY_ARCHITECTURE.get(family)
         return open_vocabulary(folder, template) if template else None
     except HaganeError:
         return None

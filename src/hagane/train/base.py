@@ -23,14 +23,12 @@ from .fingerprint import fingerprint_of
 from .gguf_tokenizer import write_tokenizer
 from .model import family as architecture_named
 from .model_folder import check_folder, read_json
-from .template import families, family, source, unmarked
+from .template import BY_ARCHITECTURE, families, family, source, unmarked
 from .tensor_file import write_tensors
 from .tokenizer import CARD
 from .tokenizer_kind import read_tokenizer
 
 MARK = "base.json"
-_BY_ARCHITECTURE = {"llama": "llama", "mistral": "mistral", "falcon": "falcon", "gemma": "gemma", "gemma3_text": "gemma",
-                    "qwen2": "qwen", "qwen3": "qwen"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ def family_of(folder: Path) -> str:
     if (folder / CARD).is_file() and (said := read_json(folder / CARD).get("template")):
         return family(str(said)).name
     there = _ids(folder)
-    own = _BY_ARCHITECTURE.get(str(read_json(folder / "config.json").get("model_type")), "llama")
+    own = BY_ARCHITECTURE.get(str(read_json(folder / "config.json").get("model_type")), "llama")
     for name in (own, *(name for name in families() if name != own)):
         if all(mark in there for mark in _needed(name)):
             return name

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..core.errors import ModelError, StorageError, UsageError
 from ..core.labels import Label
 from ..core.safetensors_header import read_header
+from .fingerprint import COMPUTED
 from .gguf_architecture import Floats, Plan, plan_of
 from .gguf_vocab import add_vocabulary, read_vocabulary
 from .k_quants import MIXTURES, kinds_of
@@ -28,7 +29,6 @@ KINDS: tuple[str, ...] = ("F32", "F16", "BF16", "Q8_0")
 Quantise = Callable[[Floats, str], NDArray[np.uint8]]  # numbers and their kind to the rows' bytes
 BLOCK = 32  # numbers in a block of Q8_0
 LABEL = "hagane.label"
-SKIPPED = (".rotary_emb.inv_freq", ".masked_bias", ".attention.bias")  # computed, not learnt
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def _places(weights: tuple[Path, ...], names: Any, *, tied: bool) -> Places:
     found: Places = {}
     for path in weights:
         for part in read_header(path):
-            if part.name.endswith(SKIPPED) or (tied and part.name == "lm_head.weight"):
+            if part.name.endswith(COMPUTED) or (tied and part.name == "lm_head.weight"):
                 continue
             new = names.get_name(part.name, try_suffixes=(".weight", ".bias"))
             if new is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -26,10 +27,9 @@ Weight = tuple[str, tuple[int, ...], torch.Tensor]  # name, shape, its first num
 def fingerprint(model: torch.nn.Module) -> str:
     """Of a model in memory, with an adapter on it or without."""
     bare = plain(model)
-    weights = [*bare.named_parameters(), *_in_four_bits(bare)]
     named = (
-        (name.replace(".base_layer", ""), tuple(one.shape), one.detach().reshape(-1)[:N_FIRST])
-        for name, one in weights
+        (name.replace(".base_layer", ""), tuple(one.shape), one.detach().reshape(-1)[:N_FIRST].clone())
+        for name, one in chain(bare.named_parameters(), _in_four_bits(bare))  # of 4 bits one is whole at a time
         if "lora_" not in name  # peft puts an adapter's matrices inside the base
     )
     return _digest(str(bare.config.model_type), named)

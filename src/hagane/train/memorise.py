@@ -167,7 +167,7 @@ def longest_copy(
     ids, learnt = list(ids)[:MAX_TOKENS], list(learnt)[:MAX_TOKENS]
     if len(ids) < 2:
         return 0
-    runs = [(start, end) for start, end in stretches(agreeing(model, ids, learnt)) if end > start]
+    runs = list(stretches(agreeing(model, ids, learnt)))
     runs = [run for run in runs if len(folded(decode(ids[run[0] : run[1]]))) > COMMON] or _longest(runs)
     if not runs:
         return 0

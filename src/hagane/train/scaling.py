@@ -109,6 +109,16 @@ def learning_rate_for(compute: float) -> float:
     return 0.3118 * compute**-0.1250
 
 
+def warmup_for(steps: int) -> int:
+    """Steps over which the rate rises: a fiftieth, 10 to 2,000, and no more than a tenth."""
+    return min(2000, max(1, min(steps // 10, max(10, steps // 50))))
+
+
+def params_for(compute: float) -> float:
+    """Parameters that `compute` FLOPs train on TOKENS_PER_PARAM each: C = 6 N D."""
+    return math.sqrt(compute / (6 * TOKENS_PER_PARAM))
+
+
 def _badness(shape: Shape, params: int) -> float:
     """How far from the asked size and from the published line, both as logarithms."""
     off_line = abs(math.log(shape.width / width_at(shape.depth)))
@@ -127,8 +137,7 @@ def _recipe_of(shape: Shape, n_tokens: int) -> Recipe:
     rows = max(1, round(batch_tokens_for(compute) / context))
     rate = min(MAX_RATE, learning_rate_for(compute))
     steps = max(1, round(n_tokens / (rows * context)))
-    warmup = min(2000, max(1, min(steps // 10, max(10, steps // 50))))
-    return Recipe(shape, steps * rows * context, rows * context, rate, warmup, steps, compute)
+    return Recipe(shape, steps * rows * context, rows * context, rate, warmup_for(steps), steps, compute)
 
 
 def recipe_for_budget(*, hours: float, flops_per_s: float, vocab: int, context: int = 512) -> Recipe:
@@ -137,7 +146,7 @@ def recipe_for_budget(*, hours: float, flops_per_s: float, vocab: int, context: 
     Raises: UsageError where that is not even the smallest model, with the hours that would be.
     """
     compute = hours * 3600 * flops_per_s
-    params = math.sqrt(compute / (6 * TOKENS_PER_PARAM))
+    params = params_for(compute)
     if params < MIN_PARAMS:
         need = 6 * TOKENS_PER_PARAM * MIN_PARAMS**2 / flops_per_s / 3600
         raise UsageError(f"{hours:g} hours are too few here", hint=f"give at least {need:.2g} hours, or tune a model")

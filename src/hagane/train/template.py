@@ -66,6 +66,10 @@ class Encoded:
     learnt: tuple[bool, ...]
 
 
+BY_ARCHITECTURE = {"llama": "llama", "mistral": "mistral", "falcon": "falcon", "gemma": "gemma", "gemma3_text": "gemma",
+                   "qwen2": "qwen", "qwen3": "qwen"}  # fmt: skip # `model_type` of a config.json to its usual template
+
+
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Family]:
     text = files("hagane.train").joinpath("templates/families.toml").read_text(encoding="utf-8")

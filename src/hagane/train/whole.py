@@ -56,12 +56,6 @@ def whole(path: Path) -> Iterator[Out]:
         raise
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`. Raises: StorageError."""
-    with whole(path) as out:
-        out.write(data)
-
-
 def sha256_of(path: Path) -> str:
     """The file's sha256. Raises: StorageError."""
     try:
